@@ -55,8 +55,10 @@ class Breaker:
         self._news = News(table)
         self._configs: dict[str, BreakerConfig] = {}
         self._versions: dict[str, VersionBreaker | None] = {}
+        self._protected: set[str] = set()
         self._clusters: dict[int, str] = {}
         self._watched: dict[str, VersionBreaker] = {}
+        self._in_window: set[str] = set()
         # In the order of the config, so that a full table has room for the same versions each time.
         self._due: dict[str, None] = {}
         self._update_at = 0
@@ -76,7 +78,11 @@ class Breaker:
             # Most configs are the same objects, and sections are compared slowly.
             if (now := configs.get(name)) is not config and now != config:
                 self._forget(name)
-        self._due.update((name, None) for name in enabled if name not in self._versions)
+        new = [name for name in enabled if name not in self._versions]
+        self._due.update(dict.fromkeys(new))
+        # Other processes may have counted requests to them.
+        self._in_window.update(new)
+        self._in_window &= enabled.keys()
         self._update_at = 0
         removed = self._not_closed - enabled.keys()
         if removed:
@@ -100,6 +106,7 @@ class Breaker:
         version = self._version(cluster)
         if version is None:
             return
+        self._in_window.add(cluster)
         if version.record(int(now * MICROS_PER_SECOND), count, ok=ok):
             self._news.add(version.first_column)
         # Successes do not change a version without failures.
@@ -137,10 +144,26 @@ class Breaker:
         """How many versions have no breaker, because the table has no room for them."""
         return sum(version is None for version in self._versions.values())
 
-    def status(self, now: float) -> dict[str, BreakerSummary]:
-        """Evaluate all breakers, and return their states by cluster."""
-        found = ((cluster, self.summary(now, cluster)) for cluster in self._configs)
-        return {cluster: summary for cluster, summary in found if summary is not None}
+    @property
+    def protected(self) -> Set[str]:
+        """The clusters of the versions that have a breaker, as of the latest update."""
+        return self._protected
+
+    def active(self, now: float) -> dict[str, BreakerSummary]:
+        """Evaluate the breakers that may not be idle, and return those that are not, by cluster.
+
+        An idle breaker is closed, and has no requests in its window. Requests that only other
+        workers have counted do not matter, unless some of them failed.
+        """
+        self.update(now)
+        found = {}
+        for cluster in self._in_window | self._watched.keys():
+            summary = self.summary(now, cluster)
+            if summary is not None and (summary.volume or summary.state is not BreakerState.CLOSED):
+                found[cluster] = summary
+            else:
+                self._in_window.discard(cluster)
+        return found
 
     def summary(self, now: float, cluster: str) -> BreakerSummary | None:
         """Evaluate the breaker of a version; None if the version has none."""
@@ -165,6 +188,7 @@ class Breaker:
             self._versions[cluster] = None
             return None
         self._versions[cluster] = version
+        self._protected.add(cluster)
         self._clusters[version.first_column] = cluster
         return version
 
@@ -172,6 +196,7 @@ class Breaker:
         version = self._versions.pop(cluster, None)
         if version is not None:
             del self._clusters[version.first_column]
+            self._protected.discard(cluster)
         self._watched.pop(cluster, None)
 
     def _update(self, now: int) -> None:

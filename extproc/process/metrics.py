@@ -70,18 +70,6 @@ def copy_counters(copies: Copies) -> Iterable[CounterSample]:
             yield catalog.COPIES_DROPPED, (model, version, cause), dropped
 
 
-def breaker_gauges(protection: Protection) -> Iterable[GaugeSample]:
-    """Return the state of every version's breaker, and the number of versions without a breaker."""
-    # This series is first, so that it gets a column even if the breakers' series fill the table.
-    yield catalog.BREAKER_UNPROTECTED, (), protection.breaker.unprotected
-    for cluster, status in protection.breaker.status(protection.monotonic()).items():
-        model, version = split_cluster_name(cluster)
-        yield catalog.BREAKER_STATE, (model, version), int(status.state)
-        yield catalog.BREAKER_REQUESTS, (model, version), status.volume
-        if status.error_rate is not None:
-            yield catalog.BREAKER_ERROR_RATIO, (model, version), status.error_rate
-
-
 def limit_counters(protection: Protection) -> Iterable[CounterSample]:
     """Return the verdicts of the limit rules."""
     for rule, counts in protection.rule_counts.items():

@@ -15,7 +15,6 @@ from typing import Final, NoReturn, Protocol
 from google.protobuf.message import DecodeError
 
 from extproc.breaker import Breaker
-from extproc.breaker import BreakerState as State
 from extproc.rpc import RpcError
 from extproc.telemetry.traffic import TrafficCounts
 from extproc.transport.aio.client import ClientCall, ClientLimits, open_call
@@ -41,8 +40,8 @@ class ReportedBreakers(Protocol):
     def unprotected(self) -> int:
         """How many versions have no breaker."""
 
-    def states(self, counted: Iterable[str]) -> Iterable[BreakerState]:
-        """The breakers to report, also of the clusters whose requests were counted just now."""
+    def states(self) -> Iterable[BreakerState]:
+        """The breakers to report."""
 
 
 class TrafficReporter:
@@ -99,8 +98,7 @@ class TrafficReporter:
             report = self._unconfirmed or self._next()
             report.seconds = self._clock() - self._since
             del report.breakers[:]
-            counted = (each.cluster for each in report.versions)
-            report.breakers.extend(self._breakers.states(counted))
+            report.breakers.extend(self._breakers.states())
             report.unprotected = self._breakers.unprotected
             if node is None:
                 report.ClearField("node")
@@ -129,35 +127,23 @@ class TrafficReporter:
 
 
 class BreakerStates:
-    """The breakers that are not closed, and those of versions with requests in their window.
-
-    The other breakers are not read: the work does not grow with the number of versions. `clock`
-    returns the seconds of the breaker's clock.
-    """
+    """The breakers that are not idle. `clock` returns the seconds of the breaker's clock."""
 
     def __init__(self, breaker: Breaker, clock: Callable[[], float]) -> None:
         self._breaker = breaker
         self._clock = clock
-        self._in_window: set[str] = set()
 
     @property
     def unprotected(self) -> int:
         """How many versions have no breaker."""
         return self._breaker.unprotected
 
-    def states(self, counted: Iterable[str]) -> Iterable[BreakerState]:
-        """The breakers to report, also of the clusters whose requests were counted just now."""
-        now, found = self._clock(), []
-        for cluster in {*self._in_window, *self._breaker.not_closed, *counted}:
-            summary = self._breaker.summary(now, cluster)
-            if summary is not None and (summary.volume or summary.state is not State.CLOSED):
-                found.append(
-                    BreakerState(
-                        cluster=cluster,
-                        state=summary.state.name,
-                        error_rate=summary.error_rate,
-                        requests=summary.volume,
-                    )
-                )
-        self._in_window = {each.cluster for each in found if each.requests}
-        return found
+    def states(self) -> Iterable[BreakerState]:
+        """The breakers to report."""
+        for cluster, summary in self._breaker.active(self._clock()).items():
+            yield BreakerState(
+                cluster=cluster,
+                state=summary.state.name,
+                error_rate=summary.error_rate,
+                requests=summary.volume,
+            )

@@ -25,11 +25,11 @@ from extproc.policy.policies import Policies
 from extproc.policy.received import ReceivedPolicy
 from extproc.policy.subscriber import follow
 from extproc.process.allocator import release_freed_memory
+from extproc.process.breaker_gauges import BreakerGauges
 from extproc.process.heartbeat import Heartbeat
 from extproc.process.metrics import (
     ConversionTimes,
     admission_cache_counters,
-    breaker_gauges,
     conversion_counters,
     conversion_gauges,
     copy_counters,
@@ -140,7 +140,7 @@ def services(
     telemetry.publisher.add_counters("conversions", partial(conversion_counters, pool))
     telemetry.publisher.add_counters("copies", partial(copy_counters, copies))
     telemetry.publisher.add_counters("memory", partial(memory_counters, memory))
-    telemetry.publisher.add_gauges(partial(breaker_gauges, protection))
+    telemetry.publisher.add(BreakerGauges(telemetry.metrics, protection).publish)
     telemetry.publisher.add_gauges(partial(key_set_gauges, policies.in_force))
     telemetry.publisher.add_gauges(partial(limit_backend_gauges, protection))
     telemetry.publisher.add_gauges(partial(conversion_gauges, pool))

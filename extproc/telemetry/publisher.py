@@ -30,6 +30,7 @@ class MetricsPublisher:
         self._counter_sources: dict[object, CounterSource] = {}
         self._published: dict[object, dict[_SeriesKey, int]] = {}
         self._gauges: dict[GaugeSource, dict[_SeriesKey, GaugeSeries]] = {}
+        self._others: list[Callable[[], None]] = []
 
     def add_counters(self, key: object, source: CounterSource) -> None:
         """Add a source of counters. It replaces the source with the same key.
@@ -45,12 +46,19 @@ class MetricsPublisher:
         self._gauges[source] = {}
         self._publish_gauges(source)
 
+    def add(self, publish: Callable[[], None]) -> None:
+        """Add a component that publishes what has changed by itself, and publish it."""
+        self._others.append(publish)
+        publish()
+
     def publish(self) -> None:
         """Publish all sources."""
         for key in self._counter_sources:
             self._publish_counters(key)
         for source in self._gauges:
             self._publish_gauges(source)
+        for publish in self._others:
+            publish()
 
     def _publish_gauges(self, source: GaugeSource) -> None:
         previous, current = self._gauges[source], {}

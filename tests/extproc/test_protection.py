@@ -47,7 +47,7 @@ def ended(status: int, *, reason: str = "stable") -> AccessLogEntry:
 def test_the_breaker_counts_successes_and_failures_of_the_version(protection: Protection) -> None:
     gateway_refusals = [ended(413, reason="body_too_large")] * 7
     protection.record([ended(200), ended(500), *gateway_refusals, ended(500), ended(404)] * 10)
-    status = protection.breaker.status(time.monotonic())[VERSION]
+    status = protection.breaker.active(time.monotonic())[VERSION]
     assert (status.volume, status.error_rate) == (40, 0.5)
 
 
@@ -66,7 +66,7 @@ def open_breaker(protection: Protection) -> None:
 
 
 def breaker_state(protection: Protection) -> BreakerState:
-    return protection.breaker.status(time.monotonic())[VERSION].state
+    return protection.breaker.active(time.monotonic())[VERSION].state
 
 
 @pytest.mark.anyio
@@ -142,7 +142,7 @@ async def test_a_new_policy_keeps_the_shares_of_clients(protection: Protection) 
 async def test_a_new_policy_keeps_the_state_of_the_breaker(protection: Protection) -> None:
     open_breaker(protection)
     await protect(protection, document(limits={"rules": RULES}))
-    status = protection.breaker.status(time.monotonic())[VERSION]
+    status = protection.breaker.active(time.monotonic())[VERSION]
     assert (status.state, status.volume) == (BreakerState.OPEN, 30)
 
 

@@ -9,13 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.breaker import Breaker, BreakerState
+from extproc.breaker import Breaker, BreakerState, BreakerSummary
 from extproc.breaker.window import error_rate, recovered, state_from_window
 from extproc.counter_table import CounterTable, create
 from sluice.config.breaker import BreakerConfig
 
 CONFIG = BreakerConfig()
 VERSION = "model/v1"
+
+
+def summary(breaker: Breaker, now: float, cluster: str = VERSION) -> BreakerSummary:
+    found = breaker.summary(now, cluster)
+    assert found is not None
+    return found
 
 
 @dataclass
@@ -49,7 +55,7 @@ class Fleet:
         return admitted
 
     def states(self) -> set[BreakerState]:
-        return {worker.status(self.now)[VERSION].state for worker in self.workers}
+        return {summary(worker, self.now).state for worker in self.workers}
 
     def until(self, state: BreakerState, per_second: int, failing: float) -> float:
         """Serve until all workers have the state. Returns the seconds that this took."""
@@ -108,11 +114,11 @@ def test_the_breaker_closes_within_10_seconds_of_the_last_failure(fleet: Fleet) 
 
 def test_the_status_of_a_recovered_version_does_not_include_its_failures(fleet: Fleet) -> None:
     fleet.until(BreakerState.OPEN, 200, failing=1.0)
-    status = fleet.workers[0].status(fleet.now)[VERSION]
+    status = summary(fleet.workers[0], fleet.now)
     assert (status.error_rate, status.volume) == (1.0, CONFIG.min_volume)
     fleet.until(BreakerState.CLOSED, 200, failing=0.0)
     fleet.serve(0.5, 200, failing=0.0)
-    status = fleet.workers[0].status(fleet.now)[VERSION]
+    status = summary(fleet.workers[0], fleet.now)
     assert status.error_rate == 0.0
     assert status.volume >= 100
 
@@ -180,10 +186,12 @@ def test_versions_without_room_in_the_table_are_counted_and_admitted(tmp_path: P
     for _ in range(100):
         for cluster in ("a", "b"):
             breaker.record(1000.0, cluster, ok=False)
-    assert not breaker.admit(1000.0, "a", 0.0).admitted or breaker.status(1000.0)["a"].volume == 100
+    assert (
+        not breaker.admit(1000.0, "a", 0.0).admitted or summary(breaker, 1000.0, "a").volume == 100
+    )
     assert breaker.admit(1000.0, "b", 0.0).admitted
     assert breaker.unprotected == 1
-    assert breaker.status(1000.0).keys() == {"a"}
+    assert breaker.protected == {"a"}
     breaker.configure({"a": CONFIG})
     assert breaker.unprotected == 0
     table.close()

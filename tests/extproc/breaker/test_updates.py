@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.breaker import Breaker
+from extproc.breaker import Breaker, BreakerState
 from extproc.breaker.news import RING, News
 from extproc.counter_table import CounterTable, create
 from sluice.config.breaker import BreakerConfig
 
 CONFIG = BreakerConfig(window=2.0, buckets=4)
 VERSION = "model/v1"
+CLUSTERS = ("a/v1", "b/v1")
 NOW = 1000.0
 
 
@@ -193,7 +194,7 @@ def test_an_update_finds_every_change_that_an_evaluation_of_all_versions_finds(
         path = Path(directory) / "counters"
         create(path, rows=2, columns=500)
         tables = [CounterTable(path, row) for row in range(2)]
-        workers = [Breaker(table, {"a/v1": CONFIG, "b/v1": CONFIG}) for table in tables]
+        workers = [Breaker(table, dict.fromkeys(CLUSTERS, CONFIG)) for table in tables]
         now = NOW
         for seconds, worker, cluster, ok, count in found:
             now += seconds
@@ -202,7 +203,58 @@ def test_an_update_finds_every_change_that_an_evaluation_of_all_versions_finds(
                 each.update(now)
         updated = [set(each.not_closed) for each in workers]
         for each in workers:
-            each.status(now)
+            for cluster in CLUSTERS:
+                each.summary(now, cluster)
         assert [each.not_closed for each in workers] == updated
         for table in tables:
             table.close()
+
+
+@given(steps)
+def test_the_active_breakers_of_all_workers_are_those_that_an_evaluation_of_all_finds(
+    found: list[tuple[float, int, str, bool, int]],
+) -> None:
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "counters"
+        create(path, rows=2, columns=500)
+        tables = [CounterTable(path, row) for row in range(2)]
+        workers = [Breaker(table, dict.fromkeys(CLUSTERS, CONFIG)) for table in tables]
+        now = NOW
+        for seconds, worker, cluster, ok, count in found:
+            now += seconds
+            workers[worker].record(now, cluster, ok, count)
+            active = [each.active(now) for each in (*workers, workers[0])]
+            for name in CLUSTERS:
+                expected = workers[0].summary(now, name)
+                assert expected is not None
+                shown = [each[name] for each in active[1:] if name in each]
+                idle = not expected.volume and expected.state is BreakerState.CLOSED
+                assert max((each.volume for each in shown), default=0) == expected.volume
+                assert max((each.state for each in shown), default=0) == expected.state
+                assert bool(shown) is not idle
+        for table in tables:
+            table.close()
+
+
+def test_idle_breakers_are_not_read(tmp_path: Path) -> None:
+    create(tmp_path / "many", rows=2, columns=60_000)
+    table = CountingTable(tmp_path / "many", 0)
+    worker = Breaker(table, {f"m{number}/v1": CONFIG for number in range(1000)})
+    assert worker.active(NOW) == {}
+    worker.record(NOW, "m7/v1", ok=True, count=3)
+    table.reads = 0
+    assert worker.active(NOW).keys() == {"m7/v1"}
+    assert table.reads < 20
+    assert worker.active(NOW + 10) == {}
+    table.reads = 0
+    assert worker.active(NOW + 10) == {}
+    assert table.reads < 10
+    table.close()
+
+
+def test_a_worker_shows_the_requests_that_were_counted_before_its_start(
+    tables: list[CountingTable],
+) -> None:
+    first, second = (Breaker(table, {VERSION: CONFIG}) for table in tables)
+    first.record(NOW, VERSION, ok=True, count=5)
+    assert second.active(NOW)[VERSION].volume == 5

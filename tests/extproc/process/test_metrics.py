@@ -20,10 +20,10 @@ from extproc.limits import steady_clock
 from extproc.limits.arithmetic import Algorithm, Limit
 from extproc.limits.ledger import Ledger
 from extproc.memory_budget import MemoryBudget
+from extproc.process.breaker_gauges import BreakerGauges
 from extproc.process.broker import serve_budgets
 from extproc.process.metrics import (
     ConversionTimes,
-    breaker_gauges,
     conversion_gauges,
     limit_backend_counters,
     limit_backend_gauges,
@@ -92,7 +92,7 @@ def test_the_status_and_the_metrics_show_every_breaker(worker: Worker) -> None:
     breaker.record(NOW, "m/v1", ok=False, count=30)
     breaker.record(NOW, "m/v1", ok=True, count=10)
     breaker.record(NOW, "quiet/v1", ok=True, count=3)
-    worker.publisher.add_gauges(partial(breaker_gauges, worker.protection))
+    worker.publisher.add(BreakerGauges(worker.metrics, worker.protection).publish)
     shown = {(b.model, b.version): b for b in worker.status().breakers}
     assert shown["m", "v1"] == BreakerStatus("m", "v1", "open", 0.75, 40)
     assert shown["quiet", "v1"] == BreakerStatus("quiet", "v1", "closed", None, 3)
@@ -111,17 +111,34 @@ def test_the_status_and_the_metrics_show_every_breaker(worker: Worker) -> None:
 def test_the_breaker_of_a_removed_version_is_not_shown(worker: Worker) -> None:
     apply(worker, document({"m": {}}))
     worker.protection.breaker.record(NOW, "m/v1", ok=False, count=30)
-    worker.publisher.add_gauges(partial(breaker_gauges, worker.protection))
+    worker.publisher.add(BreakerGauges(worker.metrics, worker.protection).publish)
     assert [b.state for b in worker.status().breakers if b.version == "v1"] == ["open"]
     apply(worker, document({"other": {}}))
     assert {b.model for b in worker.status().breakers} == {"other"}
     assert not any('model="m"' in line for line in worker.exposed())
 
 
+def test_the_gauges_of_a_breaker_that_becomes_idle_are_those_of_one_without_requests(
+    tmp_path: Path,
+) -> None:
+    worker, now = Worker(tmp_path / "counters"), NOW
+    worker.protection = Protection(worker.table, ProtectionSettings(), lambda: now)
+    apply(worker, document({"m": {}}))
+    worker.publisher.add(BreakerGauges(worker.metrics, worker.protection).publish)
+    worker.protection.breaker.record(now, "m/v1", ok=False, count=3)
+    worker.protection.breaker.record(now, "m/v1", ok=True, count=97)
+    (shown,) = (each for each in worker.status().breakers if each.version == "v1")
+    assert shown == BreakerStatus("m", "v1", "closed", 0.03, 100)
+    now += 60
+    (shown,) = (each for each in worker.status().breakers if each.version == "v1")
+    assert shown == BreakerStatus("m", "v1", "closed", None, 0)
+    worker.table.close()
+
+
 def test_versions_without_room_for_a_breaker_are_counted(tmp_path: Path) -> None:
     worker = Worker(tmp_path / "small", columns=85)
     apply(worker, document({"m": {}}))
-    worker.publisher.add_gauges(partial(breaker_gauges, worker.protection))
+    worker.publisher.add(BreakerGauges(worker.metrics, worker.protection).publish)
     status = worker.status()
     assert status.breakers == []
     assert status.unprotected == len(document({"m": {}}).models["m"].versions)
@@ -140,7 +157,8 @@ def test_the_table_has_room_for_a_thousand_models_with_two_versions(tmp_path: Pa
             worker.metrics.histogram(times, *labels)
         for gauge in (catalog.BREAKER_STATE, catalog.BREAKER_ERROR_RATIO, catalog.BREAKER_REQUESTS):
             worker.metrics.gauge(gauge, *labels)
-    assert len(breaker.status(NOW)) == 2000
+    breaker.update(NOW)
+    assert len(breaker.protected) == 2000
     assert breaker.unprotected == 0
     assert worker.table.total(worker.table.column(series_name(LOST_SERIES, ()))) == 0
     worker.table.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,13 +84,13 @@ class Plane:
 
 @dataclass
 class Breakers:
-    """Reports these breakers, whatever is counted."""
+    """Reports these breakers."""
 
     listed: Sequence[BreakerState]
     unprotected: int = 0
 
-    def states(self, counted: Iterable[str]) -> Sequence[BreakerState]:
-        return self.listed if set(counted) <= {"m/v1"} else ()
+    def states(self) -> Sequence[BreakerState]:
+        return self.listed
 
 
 def worker(counts: TrafficCounts, *breakers: BreakerState, unprotected: int = 0) -> TrafficReporter:
@@ -109,15 +109,15 @@ def test_the_breakers_of_versions_with_requests_in_their_window_are_reported(
     now = 1000.0
     reported = BreakerStates(breaker, lambda: now)
 
-    def states(*counted: str) -> dict[str, tuple[int, float | None, int]]:
-        found = reported.states(counted)
+    def states() -> dict[str, tuple[int, float | None, int]]:
+        found = reported.states()
         return {each.cluster: (each.state, each.error_rate, each.requests) for each in found}
 
     breaker.record(now, "m/open", ok=False, count=20)
     breaker.record(now, "m/closed", ok=True, count=40)
     breaker.update(now)
     opened, closed = (BreakerState.OPEN, 1.0, 20), (BreakerState.CLOSED, 0.0, 40)
-    assert states("m/closed", "m/idle", "unknown") == {"m/open": opened, "m/closed": closed}
+    assert states() == {"m/open": opened, "m/closed": closed}
     now += 5
     assert states() == {"m/open": opened, "m/closed": closed}
     now += 10

@@ -18,7 +18,8 @@ from extproc.breaker.news import RING
 from extproc.counter_table import CounterTable, create
 from extproc.policy.compiled import compile_policy
 from extproc.policy.current import CurrentPolicy
-from extproc.process.metrics import breaker_gauges, key_set_gauges
+from extproc.process.breaker_gauges import BreakerGauges
+from extproc.process.metrics import key_set_gauges
 from extproc.protection import Protection, ProtectionSettings
 from extproc.telemetry import catalog, endpoint
 from extproc.telemetry.exposition import TableCollector
@@ -79,8 +80,9 @@ def callout(table: CounterTable) -> Iterator[str]:
     asyncio.run(protect(protection, document({"m": {}})))
     protection.breaker.record(time.monotonic(), "m/v1", ok=False, count=30)
     protection.breaker.record(time.monotonic(), "m/v1", ok=True, count=10)
-    publisher = MetricsPublisher(Metrics(table))
-    publisher.add_gauges(partial(breaker_gauges, protection))
+    metrics = Metrics(table)
+    publisher = MetricsPublisher(metrics)
+    publisher.add(BreakerGauges(metrics, protection).publish)
     publisher.publish()
     collector = TableCollector(table, catalog.FAMILIES)
     app = endpoint.application(
