@@ -20,6 +20,7 @@ from sluice.config.outside import check_outside
 from sluice.config.reader import ConfigReader
 from sluice.config.tls_files import EXPIRED
 from sluice.printable import printable
+from xds.candidate.percents import with_kept_percents
 from xds.resources.compiled import CompiledConfig
 from xds.sources.reading import Reading, read_config
 from xds.sources.store.store import ConflictError, Draft, Revision, Store
@@ -174,7 +175,8 @@ class Applier:
         """Check a config, with further `checks`. Raises ConfigError.
 
         `base` is the revision that the candidate is compared with; None: the head. `name` is that
-        of the config in errors. `by_api`: a caller of the API has written it. `ask`: whether
+        of the config in errors. `by_api`: a caller of the API has written it. Then canaries with
+        steps keep the percentages that it leaves out. `ask`: whether
         sources of endpoints are asked, which uses the rights of the control plane. `dry_run`: the
         candidate is not to be applied. Then no other waits for it, and what is kept of the head, so
         that the next edit costs little, stays.
@@ -184,6 +186,12 @@ class Applier:
             in_force = await self._base_config(base or await self.store.head())
             admit = partial(self._check_outside, in_force)
         reading = await self._read(text, name, admit, keep=not dry_run)
+        if by_api:
+            kept = await asyncio.to_thread(
+                with_kept_percents, text, reading.loaded.config, in_force
+            )
+            if kept != text:
+                reading = await self._read(kept, name, admit, keep=not dry_run)
         candidate = await self.check_reading(
             reading,
             base=base,

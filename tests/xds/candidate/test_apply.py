@@ -261,3 +261,38 @@ async def test_a_certificate_that_expires_stops_no_other_change(
     (tmp_path / "a.pem").write_bytes(certificate(end=datetime.now(UTC) - timedelta(1)))
     candidate = await plane.applier.check(LISTENER + OTHER, by_api=True)
     assert "certificate_expired" in [warning.code for warning in candidate.warnings]
+
+
+STEPS = """\
+models:
+  a:
+    stable: v1
+    versions: {v1: &v {endpoints: [{address: '127.0.0.1:9'}]}, v2: *v}
+    canaries:
+      - version: v2
+        steps: [{percent: 5, duration: 1m}, {percent: 50, duration: 1m}]
+"""
+
+
+async def test_an_edit_by_api_leaves_the_percentage_of_steps_as_it_is(plane: Plane) -> None:
+    async def percent(text: str, *, by_api: bool = True) -> float:
+        candidate = await plane.applier.check(text, by_api=by_api)
+        (canary,) = candidate.loaded.config.models["a"].canaries
+        return canary.percent
+
+    await plane.apply(STEPS)
+    assert await percent(STEPS) == 0
+    await plane.apply(STEPS + "        percent: 5\n")
+    assert await percent(STEPS) == 5
+    again = await plane.applier.check(STEPS, by_api=True)
+    assert again.changes == ()
+    assert await percent(STEPS.replace("50", "60")) == 5
+    # Somebody has chosen these.
+    assert await percent(STEPS + "        percent: 20\n") == 20
+    assert await percent(STEPS, by_api=False) == 0
+    assert (
+        await percent(
+            STEPS.replace("version: v2", "version: v1").replace("stable: v1", "stable: v2")
+        )
+        == 0
+    )
