@@ -9,6 +9,9 @@ The state of a client refers to the `ResourceSet` that it has, instead of a vers
 resource. So a thousand clients share the resources, their differences and their serialized
 responses.
 
+A client that reconnects keeps the clusters, endpoints and secrets that are gone, until it and
+all workers have what refers to the present ones (`remove_kept`).
+
 At most one response of a type is outstanding. After a NACK, the next version carries the resources
 of the rejected response again, changed or not: the client may use all of them, some or none.
 """
@@ -20,7 +23,14 @@ from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.shared_names import SHARED, OverLimitError, SharedNames, Versions
 from xds.protocol.snapshot import NO_CHANGES, Changes, ResourceSet, Snapshot, TypeVersion
-from xds.protocol.stream import SENDS_IN_TTL, Acknowledgement, ResourceState, Stream, TypeState
+from xds.protocol.stream import (
+    KEEP,
+    SENDS_IN_TTL,
+    Acknowledgement,
+    ResourceState,
+    Stream,
+    TypeState,
+)
 from xds.protocol.subscription import MAX_NAMES, WILDCARD, Subscription
 
 _DEPENDENTS: Mapping[ResourceType, ResourceType] = {
@@ -61,6 +71,7 @@ class _Known:
     `resources`: the set of which it has every subscribed resource, apart from `rejected`. None
     before the first response; `versions` are then those of an earlier stream.
     `told`: names whose state must be sent even if it has not changed (`*`: all of them).
+    `kept`: names of an earlier stream that are gone, of which the client has not been told yet.
     `last`: the outstanding response. `rejected`: names in the responses that it has rejected.
     `counted`: the names in `last` that are those of the client. They count as long as it has them.
     """
@@ -68,6 +79,7 @@ class _Known:
     versions: Versions
     resources: ResourceSet | None = None
     told: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
     last: Changes = NO_CHANGES
     rejected: frozenset[str] = frozenset()
     counted: tuple[frozenset[str] | Versions, ...] = ()
@@ -144,6 +156,7 @@ class DeltaStream(Stream):
             if not self._has_turn(state, snapshot):
                 continue
             resources = snapshot.types[resource_type]
+            self._keep(state, resources, clock)
             changes = _due(state, self._known[resource_type], resources)
             renewal = changes is None and state.must_renew(clock)
             if renewal:
@@ -154,6 +167,25 @@ class DeltaStream(Stream):
                 _record(state, self._known[resource_type], resources)
                 _set_timer(state, resources, clock)
                 state.accept()
+
+    def _keep(self, state: TypeState, resources: ResourceSet, clock: float) -> None:
+        """Let the client keep what it has of an earlier stream and others may still refer to."""
+        known = self._known[state.subscription.type]
+        if known.resources is not None or not state.subscription.type.make_before_break:
+            return
+        gone = frozenset(known.versions).difference(resources.resources, known.told)
+        known.kept = self.shared.of_client(frozenset(filter(state.subscription.includes, gone)))
+        if known.kept:
+            self.removes_at = clock + KEEP
+
+    def remove_kept(self) -> None:
+        """Remove what the client keeps of an earlier stream. The removal is then due."""
+        self.removes_at = None
+        for resource_type, known in self._known.items():
+            if known.kept:
+                known.told = self._checked(known.told | known.kept)
+                known.kept = frozenset()
+                self.types[resource_type].due = True
 
     def _has_turn(self, state: TypeState, snapshot: Snapshot) -> bool:
         """Whether the referrer's update has been sent, or the client waits for this response."""
@@ -246,8 +278,9 @@ def _due(state: TypeState, known: _Known, resources: ResourceSet) -> Changes | N
     if known.resources is None:
         if WILDCARD in known.told:
             return _first(subscription, {}, resources)
-        versions = {n: each for n, each in known.versions.items() if n not in known.told}
-        return _first(subscription, versions, resources)
+        left = known.told | known.kept
+        versions = {name: each for name, each in known.versions.items() if name not in left}
+        return _first(subscription, versions, resources, known.kept)
     since = resources.changes_since(known.resources)
     if WILDCARD in known.told:
         everything = resources.everything.select(subscription).resources
@@ -262,11 +295,17 @@ def _due(state: TypeState, known: _Known, resources: ResourceSet) -> Changes | N
 
 
 def _first(
-    subscription: Subscription, versions: Mapping[str, str], resources: ResourceSet
+    subscription: Subscription,
+    versions: Mapping[str, str],
+    resources: ResourceSet,
+    kept: frozenset[str] = frozenset(),
 ) -> Changes | None:
-    """The first response of a type; None if the client has everything from an earlier stream."""
+    """The first response of a type; None if the client has everything from an earlier stream.
+
+    `kept`: names without a resource that the client keeps.
+    """
     selected = resources.everything.select(subscription).resources
-    removed = subscription.names - resources.names
+    removed = subscription.names - resources.names - kept
     if not versions and not removed:
         changes = resources.everything.select(subscription)
     else:

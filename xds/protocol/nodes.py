@@ -35,6 +35,9 @@ truncated."""
 UNKNOWN: Final = "unknown"
 """The id of a node that does not say one."""
 
+RETRY = 1.0
+"""Seconds from one attempt to remove what a node keeps to the next."""
+
 ENVOY_TYPES: Final = frozenset(
     (resource_types.RUNTIME, resource_types.CLUSTER, resource_types.ENDPOINT)
 )
@@ -203,6 +206,23 @@ class Nodes:
         self._update(node)
         node.wake.set()
         self.progress.set()
+
+    def remove_kept(self, node: Node, clock: float) -> None:
+        """Remove what a node keeps of an earlier stream, if it is time (`Stream.removes_at`).
+
+        All streams of the node and all workers must have accepted a whole config first: until then,
+        their routes and policies may refer to it. `clock` is in monotonic seconds.
+        """
+        stream = node.stream
+        if stream.removes_at is None or clock < stream.removes_at:
+            return
+        behind = self._out_of_sync(resource_types.ALL)
+        refers = any(each.id == node.id or each.kind == "callout" for each in behind)
+        if refers or self._snapshot.version is None:
+            stream.removes_at = clock + RETRY
+            return
+        stream.remove_kept()
+        self._update(node)
 
     def on_responses(self, node: Node) -> None:
         """Record that a node has got every response that is due, which may be none."""

@@ -245,6 +245,7 @@ class XdsServer:
     async def _respond(self, node: Node, exchange: Exchange, context: Context) -> None:
         """Send the responses that are due. No variable keeps one of them after it was sent."""
         clock, address = asyncio.get_running_loop().time, client_address(context.peer())
+        self._nodes.remove_kept(node, clock())
         for response in exchange.responses(self._nodes.snapshot_of(node), clock()):
             async with self._sending.room(address, response.size):
                 message = response.encode()

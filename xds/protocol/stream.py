@@ -20,6 +20,11 @@ SENDS_IN_TTL = 3
 """How often a resource is sent within its TTL, so that a late response does not end it."""
 
 
+KEEP = 5.0
+"""Seconds for which a client that reconnects keeps clusters that the config has no longer. In this
+time, it gets its new routes, and every worker has connected again and has its new policy."""
+
+
 class Acknowledgement(Enum):
     """Whether a request accepts (ACK) or rejects (NACK) the last response, or neither (NONE)."""
 
@@ -90,23 +95,33 @@ class Stream:
 
     `aggregated`: the stream may have several types. Otherwise it is that of a type's own service,
     and the client has other streams for the types that the resources refer to.
+
+    `removes_at`: monotonic seconds at which resources of an earlier stream may be removed that the
+    client must keep meanwhile; None if it keeps none.
     """
 
     aggregated: bool = True
     types: dict[ResourceType, TypeState] = field(default_factory=dict)
+    removes_at: float | None = None
 
     @property
     def renew_at(self) -> float | None:
-        """Monotonic seconds at which the next response is due because of a TTL; None if none is.
+        """Monotonic seconds at which the next response may be due by itself; None if none is.
 
         A type whose last response the client has not acknowledged waits for the acknowledgement.
         """
-        times = (
+        times = [
             state.renew_at
             for state in self.types.values()
             if state.renew_at is not None and not state.outstanding
-        )
+        ]
+        if self.removes_at is not None:
+            times.append(self.removes_at)
         return min(times, default=None)
+
+    def remove_kept(self) -> None:
+        """Remove what the client keeps of an earlier stream. The removal is then due."""
+        self.removes_at = None
 
     def in_sync(
         self, snapshot: Snapshot, types: Sequence[ResourceType] = resource_types.ALL

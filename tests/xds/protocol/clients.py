@@ -95,6 +95,7 @@ class MemoryLink(Link):
 
     def pump(self) -> list[bytes]:
         """The responses that are due."""
+        self._nodes.remove_kept(self._node, self.clock)
         snapshot = self._nodes.snapshot_of(self._node)
         due = [each.encode() for each in self._exchange.responses(snapshot, self.clock)]
         for message in due:

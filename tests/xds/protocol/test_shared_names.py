@@ -87,6 +87,10 @@ def test_versions_of_an_earlier_stream_count_until_the_ack_of_their_removal() ->
     published = Snapshot.of({CDS: {"a0": Resource.of(b"1")}}, "v1")
     (response,) = stream.responses(published, 0.0)
     stream.on_request(DeltaRequest(CDS, nonce=response.nonce), now=0)
+    assert shared.bytes > 0  # the client keeps the other clusters at first
+    stream.remove_kept()
+    (response,) = stream.responses(published, 0.0)
+    stream.on_request(DeltaRequest(CDS, nonce=response.nonce), now=0)
     assert shared.bytes == 0
 
 
