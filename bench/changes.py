@@ -1,20 +1,26 @@
 """Changes the config of a gateway by the admin API, again and again, while it is under load.
 
-    python -m bench.changes [--changes N] [--rate REQUESTS]
+    python -m bench.changes [--changes N] [--rate REQUESTS] [--kinds KIND ...] [--busy N]
 
 A `sluice up` with a history in SQLite gets `--rate` requests a second: POST with a token, half
 to models that Envoy decides alone at first, half to models of the callout. Meanwhile the admin API
 gets changes of all kinds, one after another, most of them of these models, each of which always has
 versions with endpoints. Prints the failed requests, and the distribution of the time of a change.
+
+`--busy N` makes the machine busy: N processes compute all the time, and the threads of Envoy that
+serve requests run only while no other process wants to (SCHED_IDLE). So they learn of a change much
+later than Envoy's main thread, which accepts it.
 """
 
 import argparse
 import http.client
 import json
+import os
 import random
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -27,7 +33,7 @@ from bench import wrk
 from bench.gateway import BODY_BYTES, SCRIPT, require_tools
 from bench.gateway_config import Config, gateway, issuers, model_name
 from bench.patch import JSON, MERGE_PATCH, Call, print_distributions
-from bench.processes import free_port, local_address, model_server, sluice_up
+from bench.processes import envoy_processes, free_port, local_address, model_server, sluice_up
 from bench.tokens import TokenIssuer, distinct_tokens
 
 MODELS = 4
@@ -74,6 +80,7 @@ class Operator:
     extra: Mapping[str, object]
     """A model that is added and removed, without load."""
     random: random.Random
+    kinds: Sequence[str]
     extras: list[str] = field(default_factory=list)
     stable: dict[str, str] = field(default_factory=dict)
     switched: set[str] = field(
@@ -84,7 +91,7 @@ class Operator:
     def next(self) -> tuple[str, Call]:
         """The next change, with the name of its kind."""
         self.number += 1
-        kind = self.random.choice(list(_MAKE))
+        kind = self.random.choice(self.kinds)
         return kind, _MAKE[kind](self, model_name(self.random.randrange(MODELS)))
 
     def switch(self, name: str) -> bool:
@@ -196,6 +203,27 @@ def load(port: int, rate: float, directory: Path) -> Iterator[list[wrk.WrkReport
         reports += [wrk.parse(process.communicate()[0]) for process in running]
 
 
+@contextmanager
+def busy(sluice_up_pid: int, processes: int) -> Iterator[None]:
+    """Keep the machine busy while the `with` block runs: see the top of this module."""
+    tasks = (task for pid in envoy_processes(sluice_up_pid) for task in _tasks(pid))
+    for task in tasks if processes else ():
+        if (task / "comm").read_text().startswith("wrk:worker"):
+            os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
+    argv = [sys.executable, "-c", "while True: pass"]
+    running = [subprocess.Popen(argv) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def _tasks(pid: int) -> list[Path]:
+    return list(Path(f"/proc/{pid}/task").iterdir())
+
+
 def run(options: argparse.Namespace, directory: Path) -> list[wrk.WrkReport]:
     """Make the changes under load, and print how long they took. Returns the reports of wrk."""
     trusted = issuers()
@@ -209,9 +237,11 @@ def run(options: argparse.Namespace, directory: Path) -> list[wrk.WrkReport]:
             servers.append(local_address(port))
         listener, config, admin = _gateway(servers, trusted, directory)
         store = f"sqlite:{directory}/history.db"
-        stack.enter_context(sluice_up(config, directory, "--store", store))
+        up = stack.enter_context(sluice_up(config, directory, "--store", store))
         reports = stack.enter_context(load(listener, options.rate, directory))
-        operator = Operator(servers, config["models"]["text"], random.Random(options.seed))
+        extra, chosen = config["models"]["text"], random.Random(options.seed)
+        operator = Operator(servers, extra, chosen, options.kinds)
+        stack.enter_context(busy(up, options.busy))
         time.sleep(SETTLE)
         taken = make_changes(operator, admin, options)
         time.sleep(SETTLE)
@@ -275,6 +305,8 @@ def main() -> int:
     parser.add_argument("--changes", type=int, default=1000)
     parser.add_argument("--together", type=int, default=1, help="changes sent without a wait")
     parser.add_argument("--rate", type=float, default=2000.0, help="requests a second")
+    parser.add_argument("--kinds", nargs="+", choices=_MAKE, default=[*_MAKE])
+    parser.add_argument("--busy", type=int, default=0, help="processes that compute all the time")
     parser.add_argument("--seed", type=int, default=0, help="of the random changes")
     options = parser.parse_args()
     require_tools()

@@ -61,7 +61,8 @@ def gateway(
 def plain_envoy(port: int, upstream: str) -> Config:
     """Config of an Envoy that only forwards. Its listener has the options of the gateway's."""
     settings = GatewayConfig.model_validate({"listener": {"address": local_address(port)}})
-    resource = listener(ListenerSettings.of(settings), Path(), answers_readiness=False)
+    own = ListenerSettings.of(settings)
+    resource = listener(own, Path(), answers_readiness=False, awaits_clusters=False)
     [network_filter] = resource.filter_chains[0].filters
     assert network_filter.typed_config is not None
     manager = network_filter.typed_config.unpack()

@@ -73,6 +73,9 @@ Names of models have no slash."""
 Placement = Literal["native", "callout"]
 """Where a request is decided: in Envoy alone, or by the callout."""
 
+CONTROL_PLANE_CLUSTER: Final = "xds_cluster"
+"""The cluster of the control plane in the bootstrap of an Envoy."""
+
 NATIVE_RUNTIME: Final = "sluice-native"
 """The runtime layer that switches native routes on (RTDS). The callout's workers serve it."""
 

@@ -32,7 +32,12 @@ from xds.resources import (
     telemetry,
 )
 from xds.resources.callout_cluster import callout_cluster
-from xds.resources.envoy_versions import CALLOUT_ONLY, EnvoyVariants, callout_only, group_variant
+from xds.resources.envoy_versions import (
+    EnvoyVariants,
+    callout_only,
+    group_variant,
+    not_awaiting,
+)
 from xds.resources.jwt_authn import Tokens
 from xds.resources.listener_settings import ListenerSettings
 from xds.resources.listeners import ListenerCache
@@ -63,14 +68,16 @@ def build(
     tokens = Tokens.of(policy.auth, fetched)
     models = _models.compile(config, tokens.group_claims, keep=keep)
     inputs = _Inputs(config, policy, directory, tokens, models, read, keep)
-    variants = {}
-    if any(model.plan.native for model in models):
-        variants[CALLOUT_ONLY] = Variant(partial(_callout_only, config, policy, directory, read))
+    older = replace(inputs, awaits_clusters=False)
+    variants = {
+        not_awaiting(""): Variant(partial(_snapshot, older)),
+        callout_only(""): Variant(partial(_callout_only, older)),
+    }
     for name, group in config.node_groups.items():
-        variant = group_variant(name)
+        variant, without = group_variant(name), group.model_copy(update={"placement": "callout"})
         variants[variant] = Variant(partial(_of_group, inputs, group))
-        without = group.model_copy(update={"placement": "callout"})
-        variants[callout_only(variant)] = Variant(partial(_of_group, inputs, without))
+        variants[not_awaiting(variant)] = Variant(partial(_of_group, older, group))
+        variants[callout_only(variant)] = Variant(partial(_of_group, older, without))
     choice = EnvoyVariants.of(config.node_groups)
     return Snapshot.of(_compile(inputs), policy.version, variants, choice)
 
@@ -100,20 +107,24 @@ def _of_group(inputs: "_Inputs", group: NodeGroup) -> Snapshot:
     )
 
 
-def _callout_only(
-    config: GatewayConfig, policy: PolicyDocument, directory: Path, read: Secrets
-) -> Snapshot:
+def _callout_only(inputs: "_Inputs") -> Snapshot:
     """The snapshot for Envoys that get no native routes."""
-    config = without_native_routes(config)
-    tokens = Tokens(policy.auth, (), {})
+    config = without_native_routes(inputs.config)
+    tokens = Tokens(inputs.policy.auth, (), {})
     models = _callout_only_models.compile(config, tokens.group_claims)
-    inputs = _Inputs(config, policy, directory, tokens, models, read)
-    return Snapshot.of(_compile(inputs), policy.version)
+    return _snapshot(replace(inputs, config=config, tokens=tokens, models=models))
+
+
+def _snapshot(inputs: "_Inputs") -> Snapshot:
+    return Snapshot.of(_compile(inputs), inputs.policy.version)
 
 
 @dataclass(frozen=True, slots=True)
 class _Inputs:
-    """The input of a compiler function."""
+    """The input of a compiler function.
+
+    `awaits_clusters`: whether the Envoys can hold a request until they have its cluster.
+    """
 
     config: GatewayConfig
     policy: PolicyDocument
@@ -122,6 +133,7 @@ class _Inputs:
     models: list[CompiledModel]
     secrets: Secrets
     keep: bool = True
+    awaits_clusters: bool = True
 
 
 _models, _callout_only_models = ModelCache(), ModelCache()
@@ -159,6 +171,7 @@ def _listeners(inputs: _Inputs) -> Resources:
         ListenerSettings.of(inputs.config),
         inputs.directory,
         answers_readiness=server_status.answers_readiness(inputs.config),
+        awaits_clusters=inputs.awaits_clusters,
         keep=inputs.keep,
     )
 

@@ -17,6 +17,13 @@ from xds.protocol.snapshot import NodeIdentity
 OLDEST_NATIVE: Final = (1, 37, 0)
 """The oldest Envoy with native routes, which is the oldest one that Sluice supports."""
 
+OLDEST_AWAITING: Final = (1, 38, 0)
+"""The oldest Envoy that holds a request until it has the cluster of the request. Older ones begin
+the request again (https://github.com/envoyproxy/envoy/pull/43163)."""
+
+NOT_AWAITING: Final = "not-awaiting"
+"""The variant of snapshots for Envoys that get native routes, but hold no requests."""
+
 CALLOUT_ONLY: Final = "callout-only"
 """The variant of snapshots for other Envoys: the callout decides every request."""
 
@@ -36,6 +43,11 @@ def gets_native_routes(node: NodeIdentity) -> bool:
     return is_new and has_layer
 
 
+def awaits_clusters(node: NodeIdentity) -> bool:
+    """Whether an Envoy that gets native routes holds requests until it has their cluster."""
+    return node.build_version is not None and node.build_version >= OLDEST_AWAITING
+
+
 def group_variant(group: str) -> str:
     """The variant of the Envoys of a group."""
     return f"group/{group}"
@@ -44,6 +56,11 @@ def group_variant(group: str) -> str:
 def callout_only(variant: str) -> str:
     """The variant without native routes of a variant."""
     return f"{variant}/{CALLOUT_ONLY}" if variant else CALLOUT_ONLY
+
+
+def not_awaiting(variant: str) -> str:
+    """The variant of a variant for Envoys that hold no requests until they have the cluster."""
+    return f"{variant}/{NOT_AWAITING}" if variant else NOT_AWAITING
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +80,6 @@ class EnvoyVariants:
         said = (node.id, node.cluster, node.locality)
         group = next((name for name, match in self.matches if match.includes(*said)), None)
         variant = "" if group is None else group_variant(group)
-        return variant if gets_native_routes(node) else callout_only(variant)
+        if not gets_native_routes(node):
+            return callout_only(variant)
+        return variant if awaits_clusters(node) else not_awaiting(variant)

@@ -23,6 +23,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from sluice.config.gateway import MAX_CONVERSION_TIMEOUT, MAX_MESSAGE_TIMEOUT, Callout
 from sluice.contract import headers
 from xds.resources import (
+    awaited_clusters,
     cors,
     credentials,
     extensions,
@@ -45,7 +46,9 @@ one message. Envoy ignores a longer one. With the maxima of the config, Envoy ac
 each policy during a change."""
 
 
-def http_filters(settings: ListenerSettings, answers_readiness: bool) -> list[HttpFilter]:
+def http_filters(
+    settings: ListenerSettings, answers_readiness: bool, awaits_clusters: bool
+) -> list[HttpFilter]:
     """The HttpConnectionManager's http_filters.
 
     CORS comes first, because its filter must see a request that another filter refuses. Rate limits
@@ -57,6 +60,7 @@ def http_filters(settings: ListenerSettings, answers_readiness: bool) -> list[Ht
         *local_rate_limit.http_filters(),
         *(builder(settings) for builder in HTTP_FILTERS),
         *([mirror.observing_filter()] if settings.callout.copies is not None else []),
+        *([awaited_clusters.awaiting_filter()] if awaits_clusters else []),
         *(builder(settings) for builder in LAST_HTTP_FILTERS),
     ]
 
@@ -159,7 +163,7 @@ HTTP_FILTERS: Final[tuple[FilterBuilder, ...]] = (
 """Filters of the listener, after the rate limits."""
 
 LAST_HTTP_FILTERS: Final[tuple[FilterBuilder, ...]] = (_failed_handshakes, _router)
-"""The last filters of the listener, after the one for mirroring."""
+"""The last filters of the listener."""
 
 UPSTREAM_FILTERS: Final[tuple[FilterBuilder, ...]] = (_header_mutations, _upstream_codec)
 """Upstream filters: between the router and the model server. The codec must be the last. Versions

@@ -23,6 +23,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpConnectionManagerInternalAddressConfig,
     HttpConnectionManagerPathWithEscapedSlashesAction,
     HttpConnectionManagerUpgradeConfig,
+    HttpFilter,
     Rds,
 )
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
@@ -73,18 +74,24 @@ _UNDERSCORES: Final = {
 
 
 def listener(
-    settings: ListenerSettings, directory: Path, *, answers_readiness: bool
+    settings: ListenerSettings,
+    directory: Path,
+    *,
+    answers_readiness: bool,
+    awaits_clusters: bool = True,
 ) -> EnvoyListener:
     """The listener. TLS file names in the settings are relative to `directory`.
 
-    `answers_readiness`: whether the path of the readiness belongs to no model.
+    `answers_readiness`: whether the path of the readiness belongs to no model. `awaits_clusters`:
+    whether the Envoys can hold a request until they have its cluster.
     """
     own = settings.listener
+    filters = http_filters(settings, answers_readiness, awaits_clusters)
     chain = FilterChain(
         filters=[
             Filter(
                 name="envoy.filters.network.http_connection_manager",
-                typed_config=pack(_connection_manager(settings, answers_readiness)),
+                typed_config=pack(_connection_manager(settings, filters)),
             )
         ]
     )
@@ -120,7 +127,7 @@ def _http_inspector() -> ListenerFilter:
 
 
 def _connection_manager(
-    settings: ListenerSettings, answers_readiness: bool
+    settings: ListenerSettings, filters: list[HttpFilter]
 ) -> HttpConnectionManager:
     own = settings.listener
     return HttpConnectionManager(
@@ -130,7 +137,7 @@ def _connection_manager(
             config_source=of_protos(ConfigSource, from_ads()),
             route_config_name=names.ROUTE_CONFIGURATION,
         ),
-        http_filters=http_filters(settings, answers_readiness),
+        http_filters=filters,
         common_http_protocol_options=HttpProtocolOptions(
             idle_timeout=seconds(own.idle_timeout),
             max_headers_count=headers.MAX_HEADERS,

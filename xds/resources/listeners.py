@@ -12,7 +12,7 @@ from xds.resources.listener_settings import ListenerSettings
 MAX_KEPT: Final = 16
 """Settings whose listeners are kept: each node group may have its own."""
 
-_Key = tuple[ListenerSettings, Path, bool]
+_Key = tuple[ListenerSettings, Path, bool, bool]
 
 
 class ListenerCache:
@@ -27,13 +27,14 @@ class ListenerCache:
         directory: Path,
         *,
         answers_readiness: bool,
+        awaits_clusters: bool = True,
         keep: bool = True,
     ) -> Resources:
         """The listeners, by name. `keep`: whether they replace those that were used longest ago.
 
         For the others, see `xds.resources.listener.listener`.
         """
-        key = settings, directory, answers_readiness
+        key = settings, directory, answers_readiness, awaits_clusters
         known = next((found for each, found in self._known if each == key), None)
         resources = _listeners(*key) if known is None else known
         if keep:
@@ -42,8 +43,17 @@ class ListenerCache:
         return resources
 
 
-def _listeners(settings: ListenerSettings, directory: Path, answers_readiness: bool) -> Resources:
-    found = [listener(settings, directory, answers_readiness=answers_readiness)]
+def _listeners(
+    settings: ListenerSettings, directory: Path, answers_readiness: bool, awaits_clusters: bool
+) -> Resources:
+    found = [
+        listener(
+            settings,
+            directory,
+            answers_readiness=answers_readiness,
+            awaits_clusters=awaits_clusters,
+        )
+    ]
     if settings.callout.copies is not None:
         found.append(mirror.copies_listener(settings.callout.copies, copies_filters(settings)))
     return {each.name: Resource.of(bytes(each)) for each in found}

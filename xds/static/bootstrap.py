@@ -17,7 +17,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import Secret
 
 from sluice.bootstrap import render
 from sluice.config.checked import LoadedConfig
-from sluice.contract.names import CONFIG_RUNTIME
+from sluice.contract.names import CONFIG_RUNTIME, CONTROL_PLANE_CLUSTER
 from sluice.envoy_identity import static_secrets
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
@@ -36,10 +36,6 @@ _KINDS: Final[dict[ResourceType, type[betterproto2.Message]]] = {
 """The types of the resources for Envoy."""
 
 
-CONTROL_PLANE: Final = "xds_cluster"
-"""The cluster of the control plane in the bootstrap."""
-
-
 def static_bootstrap(
     loaded: LoadedConfig, snapshot: Snapshot, node_id: str, *, with_secrets: bool
 ) -> Json:
@@ -51,7 +47,7 @@ def static_bootstrap(
     bootstrap: Json = yaml.safe_load(render(loaded.config, node_id, directory=loaded.directory))
     _remove_control_plane(bootstrap, dict(loaded.config.envoy.runtime))
     static = bootstrap["static_resources"]
-    used = (each for each in static["clusters"] if each["name"] != CONTROL_PLANE)
+    used = (each for each in static["clusters"] if each["name"] != CONTROL_PLANE_CLUSTER)
     endpoints = found[resource_types.ENDPOINT]
     clusters = found[resource_types.CLUSTER].values()
     static["clusters"] = [*used, *(_with_endpoints(each, endpoints) for each in clusters)]
@@ -62,6 +58,7 @@ def static_bootstrap(
     if loaded.config.identity is not None:
         static["secrets"] += static_secrets(loaded.config.identity, loaded.directory)
     for settings in objects(static):
+        settings.pop("odcds", None)  # there is nobody to ask for a cluster
         settings.pop("sds_config", None)  # without it, a name is that of a static secret
         _contain_routes(settings, routes)
         _contain_extension(settings, extensions)

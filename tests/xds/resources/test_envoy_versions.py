@@ -16,7 +16,7 @@ from tests.extproc.auth.tokens import key_set, rsa_jwk
 from tests.xds.resources.test_resources import compiled, model
 from tests.xds.rollout.nodes_in_memory import Client, native_envoy
 from xds.protocol.nodes import Nodes
-from xds.protocol.resource_types import EXTENSION, ROUTE
+from xds.protocol.resource_types import EXTENSION, LISTENER, ROUTE
 from xds.protocol.snapshot import Snapshot
 from xds.resources.envoy_versions import OLDEST_NATIVE
 
@@ -31,11 +31,15 @@ CONFIG = {"auth": {"issuers": [ISSUER]}, "models": {"m": model(), "n": model(pla
 
 
 def connected(
-    nodes: Nodes, agent: str, version: tuple[int, int, int] | None, layer: str = NATIVE_RUNTIME
+    nodes: Nodes,
+    agent: str,
+    version: tuple[int, int, int] | None,
+    layer: str = NATIVE_RUNTIME,
+    cluster: str = "",
 ) -> Client:
     """A node with this agent, version and runtime layer that has received everything."""
     client = native_envoy(nodes, f"{agent} {version}")
-    message = NodeMessage(id=client.name, user_agent_name=agent)
+    message = NodeMessage(id=client.name, user_agent_name=agent, cluster=cluster)
     message.metadata.update({RUNTIME_METADATA: layer})
     if version is not None:
         built = message.user_agent_build_version.version
@@ -103,8 +107,24 @@ def test_other_clients_build_no_variant() -> None:
     assert not any(variant.is_built for variant in snapshot.variants.values())
 
 
-def test_without_native_routes_there_is_no_variant() -> None:
-    assert compiled(placement="callout", models={"m": model()}).variants == {}
+def holds_requests(client: Client) -> bool:
+    """Whether the listener of the node holds requests until there is their cluster."""
+    latest = {response.type: response.resources for response in client.received}
+    (listener,) = latest[LISTENER].values()
+    return b"envoy.filters.http.on_demand" in listener.body
+
+
+@pytest.mark.parametrize("placement", ["auto", "callout"])
+def test_an_envoy_before_1_38_or_with_another_bootstrap_holds_no_requests(placement: str) -> None:
+    group = {"match": {"clusters": ["edge"]}, "models": ["m"]}
+    config = {**CONFIG, "placement": placement, "node_groups": {"edge": group}}
+    for cluster in ("", "edge"):
+        nodes = published(compiled(**config))
+        new, old = (connected(nodes, "envoy", (1, minor, 9), cluster=cluster) for minor in (38, 37))
+        other = connected(nodes, "envoy", (1, 38, 9), layer="other", cluster=cluster)
+        assert [*map(holds_requests, (new, old, other))] == [True, False, False]
+        if placement == "auto":
+            assert [*map(is_native, (new, old, other))] == [True, True, False]
 
 
 def test_the_agent_of_a_node_has_the_version_of_its_build() -> None:

@@ -179,17 +179,19 @@ def test_envoy_ejects_all_workers_but_one(workers: int) -> None:
 
 def test_the_filters_are_in_order_and_the_callout_fails_closed() -> None:
     filters = manager(compiled()).http_filters
-    cors, readiness, *limits, origins, body_length = filters[:-5]
-    tokens, ext_proc, bridge, handshakes, router = filters[-5:]
+    cors, readiness, *limits, origins, body_length = filters[:-6]
+    tokens, ext_proc, bridge, awaiting, handshakes, router = filters[-6:]
     assert cors.name == "envoy.filters.http.cors"
     assert readiness.name == "envoy.filters.http.health_check"
     assert body_length.name == "sluice.body_length"
     assert tokens.name == JWT_FILTER
     assert all(".local_ratelimit." in limit.name for limit in limits)
-    assert [item.name.rpartition(".")[2] for item in (origins, ext_proc, bridge, router)] == [
+    named = (origins, ext_proc, bridge, awaiting, router)
+    assert [item.name.rpartition(".")[2] for item in named] == [
         "rbac",
         "ext_proc",
         "grpc_http1_bridge",
+        "on_demand",
         "router",
     ]
     assert handshakes.name == "sluice.failed_handshake"
