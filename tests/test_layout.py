@@ -33,6 +33,7 @@ DEPENDENCIES = {
     "sluice.identity": "sluice.config sluice.tls",
     "sluice.token_files": "sluice.config sluice.tls",
     "sluice.followed_access": "sluice.config sluice.identity sluice.tls",
+    "sluice.redis_files": "sluice.config sluice.tls",
     "sluice.envoy_identity": "sluice.config",
     "sluice.http": (
         "sluice.config sluice.contract sluice.fetch sluice.printable sluice.tls sluice.token_files"
@@ -74,7 +75,9 @@ DEPENDENCIES = {
         "extproc.auth extproc.convert extproc.memory_budget extproc.policy sluice.config"
         " sluice.contract sluice.keys sluice.printable"
     ),
-    "extproc.limits": "extproc.caller extproc.rpc extproc.transport protos sluice.config",
+    "extproc.limits": (
+        "extproc.caller extproc.rpc extproc.transport protos sluice.config sluice.redis_files"
+    ),
     "extproc.breaker": "extproc.counter_table sluice.config sluice.contract",
     "extproc.telemetry": (
         "extproc.breaker extproc.counter_table extproc.decision extproc.policy extproc.rpc"
@@ -112,7 +115,7 @@ DEPENDENCIES = {
     ),
     "xds.sources": "sluice.config sluice.keys",
     "xds.sources.endpoints": "sluice.config sluice.printable xds.sources",
-    "xds.sources.store": "sluice.config xds.events xds.sources",
+    "xds.sources.store": "sluice.config sluice.redis_files xds.events xds.sources",
     "xds.resources": (
         "protos sluice.config sluice.contract sluice.envoy_identity sluice.keys"
         " sluice.user_agent xds.protocol"

@@ -8,9 +8,10 @@ start again with all its tokens.
 import asyncio
 import os
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from hashlib import sha1
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
@@ -21,7 +22,9 @@ from redis.exceptions import NoScriptError, RedisError
 
 from extproc.limits.arithmetic import SLOTS, LeaseGrant, LeaseRequest
 from extproc.limits.store import StoreError
-from sluice.config.limit_backend import LimitBackend
+from sluice.config.files import UnusableFileError
+from sluice.config.limit_backend import BackendTls, LimitBackend
+from sluice.redis_files import FollowedClient, RedisCredentials
 
 SCRIPT = Path(__file__).with_name("exchange.lua").read_text()
 SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
@@ -35,7 +38,7 @@ raise an error."""
 class RedisStore:
     """Sends a batch as one pipeline, or to a cluster as single requests, on several connections."""
 
-    def __init__(self, client: "Redis | RedisCluster", prefix: str) -> None:
+    def __init__(self, client: FollowedClient["Redis | RedisCluster"], prefix: str) -> None:
         self._client = client
         self._prefix = prefix
         self._connections = asyncio.Semaphore(MAX_CONNECTIONS)
@@ -60,10 +63,11 @@ class RedisStore:
 
     async def _run(self, requests: Sequence[LeaseRequest]) -> list[object]:
         """Return the reply of Redis to each request, or an exception if the reply is an error."""
-        if isinstance(self._client, RedisCluster):
-            calls = (self._call(self._client, each) for each in requests)
+        client = self._client()
+        if isinstance(client, RedisCluster):
+            calls = (self._call(client, each) for each in requests)
             return list(await asyncio.gather(*calls, return_exceptions=True))
-        async with self._connections, self._client.pipeline(transaction=False) as pipeline:
+        async with self._connections, client.pipeline(transaction=False) as pipeline:
             for request in requests:
                 pipeline.evalsha(SHA, 1, *self._arguments(request))
             return list(await pipeline.execute(raise_on_error=False))
@@ -75,7 +79,7 @@ class RedisStore:
             )
 
     async def _load(self) -> None:
-        loaded: Awaitable[object] = self._client.script_load(SCRIPT)
+        loaded: Awaitable[object] = self._client().script_load(SCRIPT)
         async with self._connections:
             await loaded
 
@@ -95,14 +99,25 @@ class RedisStore:
 
 def redis_store(backend: LimitBackend) -> RedisStore:
     """Return a store of the configured mode. Raises ValueError, with a message for operators."""
-    password = _password(backend)
+    credentials = _credentials(backend)
     try:
-        client = _client(backend, password)
+        client = FollowedClient(credentials.files, partial(_client, backend, credentials))
+    except UnusableFileError as error:
+        raise ValueError(f"limits.backend.password_file: {error}") from None
+    except OSError as error:
+        raise ValueError(f"limits.backend.tls: a file cannot be used: {error.strerror}") from None
     except (RedisError, ValueError) as error:
         # The message may contain the address or the name of the user.
         reason = type(error).__name__
         raise ValueError(f"limits.backend: the client cannot be created: {reason}") from None
     return RedisStore(client, backend.prefix)
+
+
+def _credentials(backend: LimitBackend) -> RedisCredentials:
+    tls = backend.tls or BackendTls()
+    files = (backend.password_file, tls.ca, tls.certificate, tls.private_key)
+    paths = (None if name is None else Path(name) for name in files)
+    return RedisCredentials(backend.username, _password(backend), *paths)
 
 
 def _password(backend: LimitBackend) -> str | None:
@@ -117,44 +132,53 @@ def _password(backend: LimitBackend) -> str | None:
     return os.environ[name]
 
 
-def _client(backend: LimitBackend, password: str | None) -> "Redis | RedisCluster":
+def _client(backend: LimitBackend, credentials: RedisCredentials) -> "Redis | RedisCluster":
+    """Raises UnusableFileError, OSError, RedisError and ValueError."""
     # No retries: LeasedBudgets has its own timeout, and decides when to try again.
     retry = Retry(NoBackoff(), 0)
+    login: dict[str, Any] = credentials.login()
+    # Each option of TLS is an error without TLS.
+    tls: dict[str, Any] = credentials.tls() if backend.uses_tls else {}
     if backend.mode == "cluster":
         return RedisCluster(
             startup_nodes=[ClusterNode(*_address(url)) for url in backend.urls],
-            username=backend.username,
-            password=password,
-            ssl=backend.urls[0].startswith("rediss:"),
+            ssl=backend.uses_tls,
             socket_timeout=backend.timeout,
             socket_connect_timeout=backend.timeout,
             max_connections=MAX_CONNECTIONS,
+            **login,
+            **tls,
         )
     if backend.mode == "sentinel":
         assert backend.sentinel_service is not None
         sentinel = Sentinel(  # type: ignore[no-untyped-call]
             [_address(url) for url in backend.urls],
-            sentinel_kwargs={"socket_timeout": backend.timeout, "retry": retry},
+            sentinel_kwargs={
+                "socket_timeout": backend.timeout,
+                "retry": retry,
+                "ssl": backend.uses_tls,
+                **tls,
+            },
         )
         master: Redis = sentinel.master_for(
             backend.sentinel_service,
-            username=backend.username,
-            password=password,
-            ssl=backend.urls[0].startswith("rediss:"),
+            ssl=backend.uses_tls,
             db=int(urlsplit(backend.urls[0]).path.strip("/") or 0),
             socket_timeout=backend.timeout,
             retry=retry,
             max_connections=MAX_CONNECTIONS,
+            **login,
+            **tls,
         )
         return master
     return Redis.from_url(
         backend.urls[0],
-        username=backend.username,
-        password=password,
         socket_timeout=backend.timeout,
         socket_connect_timeout=backend.timeout,
         retry=retry,
         max_connections=MAX_CONNECTIONS,
+        **login,
+        **tls,
     )
 
 

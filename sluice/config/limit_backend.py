@@ -1,15 +1,27 @@
 """The backend that stores the budgets of limits, and the leases that workers take from it."""
 
 import re
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from sluice.config.addresses import split_url
+from sluice.config.files import UnusableFileError, read_named_file
 from sluice.config.invalid import invalid
 from sluice.config.pattern import Pattern
-from sluice.config.values import Confidential, Outside, PositiveDuration, Text
+from sluice.config.values import (
+    AbsolutePath,
+    Confidential,
+    Outside,
+    PositiveDuration,
+    Shown,
+    Text,
+)
+
+MAX_PASSWORD: Final = 1024
+"""Bytes of a password in a file."""
 
 
 def check_redis_url(value: str) -> str:
@@ -58,6 +70,27 @@ class Leases(Confidential):
     )
 
 
+class BackendTls(Confidential):
+    """TLS of the connections to Redis. The callout reads the files, also when they change."""
+
+    ca: Annotated[AbsolutePath | None, Shown()] = Field(
+        None,
+        description="File with the CA certificates that verify the servers, in PEM; default: those "
+        "of the system.",
+    )
+    certificate: Annotated[AbsolutePath | None, Shown()] = Field(
+        None, description="File with the certificate chain of the callout, in PEM."
+    )
+    private_key: AbsolutePath | None = Field(None, description="File with the private key, in PEM.")
+
+    @model_validator(mode="after")
+    def _key_of_certificate(self) -> Self:
+        if (self.certificate is None) != (self.private_key is None):
+            missing = "private_key" if self.private_key is None else "certificate"
+            raise invalid("a certificate needs its private key: set both", (missing,))
+        return self
+
+
 class LimitBackend(Confidential):
     """The store of budgets.
 
@@ -81,6 +114,12 @@ class LimitBackend(Confidential):
         None,
         description="Environment variable of the callout that holds the password.",
     )
+    password_file: AbsolutePath | None = Field(
+        None,
+        description="File of the callout with the password, in place of `password_env`. New "
+        "content takes effect at once.",
+    )
+    tls: BackendTls | None = Field(None, description="Certificates for `rediss` URLs.")
     prefix: Annotated[
         str,
         Pattern(r"[A-Za-z0-9._-]{1,64}", "write 1 to 64 letters, digits and . _ -"),
@@ -110,10 +149,19 @@ class LimitBackend(Confidential):
     )
     leases: Leases = Leases()
 
+    @property
+    def uses_tls(self) -> bool:
+        """Whether the connections have TLS."""
+        return bool(self.urls) and self.urls[0].startswith("rediss:")
+
     @model_validator(mode="after")
     def _redis_is_complete(self) -> Self:
         if self.kind == "redis" and not self.urls:
             raise invalid("set urls to the Redis servers", ("urls",))
+        if self.tls is not None and not self.uses_tls:
+            raise invalid("write URLs that begin with rediss, or remove tls", ("tls",))
+        if self.password_env is not None and self.password_file is not None:
+            raise invalid("set password_env or password_file, not both", ("password_file",))
         if self.kind == "memory" and self.urls:
             raise invalid("remove the URLs, or set kind: redis", ("urls",))
         if self.mode == "single" and len(self.urls) > 1:
@@ -127,3 +175,13 @@ class LimitBackend(Confidential):
         if self.leases.interval >= self.leases.lifetime:
             raise invalid("write a duration below leases.lifetime", ("leases", "interval"))
         return self
+
+
+def read_password(file: Path) -> str:
+    """The password in a file. Raises UnusableFileError, which does not show it."""
+    password = read_named_file(file, MAX_PASSWORD).decode(errors="replace").strip()
+    if not password or not password.isprintable():
+        raise UnusableFileError(
+            f"the password must be one line of 1 to {MAX_PASSWORD} bytes of printable text"
+        )
+    return password

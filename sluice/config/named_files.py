@@ -6,7 +6,7 @@ what they would refuse, and reads each file with a bound and without waiting for
 
 import os
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,7 @@ from sluice.config.errors import ConfigError, KeyPath, Place, Problem, unplaced
 from sluice.config.files import UnusableFileError, read_named_file
 from sluice.config.finding import Finding, Severity, WarningKind
 from sluice.config.gateway import GatewayConfig
+from sluice.config.limit_backend import LimitBackend, read_password
 from sluice.config.policy import jwks_files
 from sluice.config.telemetry import MAX_PROFILE_SECRET, MIN_PROFILE_SECRET
 from sluice.config.tls_files import TlsSection
@@ -25,6 +26,12 @@ NO_VARIABLE: Final = WarningKind(
     "The variable of `password_env` is not set in the process of `sluice validate`.",
     "set the variable for the callout",
 )
+NO_BACKEND_FILE: Final = WarningKind(
+    "no_backend_file",
+    "`sluice validate` cannot read a file of `limits.backend`. Workers refuse the policy without "
+    "it.",
+    "make it readable where the callout runs",
+)
 NO_LOG_FILE: Final = WarningKind(
     "no_log_file",
     "The folder of the access log does not exist on the machine of `sluice validate`, or the path "
@@ -33,6 +40,7 @@ NO_LOG_FILE: Final = WarningKind(
 )
 WARNINGS: Final = (
     NO_VARIABLE,
+    NO_BACKEND_FILE,
     NO_LOG_FILE,
     *identity_files.WARNINGS,
     *tls_files.WARNINGS,
@@ -113,6 +121,11 @@ def findings(config: GatewayConfig, directory: Path, now: datetime) -> Iterator[
     access = config.control_plane.access
     yield from identity_files.identity_findings(config.identity, access, directory, now)
     yield from _access_log(config.telemetry.access_log.output)
+    for each in _backend_files(config.limits.backend, directory, now):
+        if each.severity is Severity.UNREADABLE:
+            yield replace(each, severity=Severity.ABSENT, code=NO_BACKEND_FILE.code)
+        else:
+            yield each
     variable = config.limits.backend.password_env
     if variable is not None and variable not in os.environ:
         # The name is not shown: it may be the password itself, in the wrong place.
@@ -135,6 +148,19 @@ def _profile_secret(file: Path) -> Iterator[Finding]:
             f"the secret must be one line of {MIN_PROFILE_SECRET} to {MAX_PROFILE_SECRET} bytes "
             "of printable ASCII",
         )
+
+
+def _backend_files(backend: LimitBackend, directory: Path, now: datetime) -> Iterator[Finding]:
+    at: KeyPath = ("limits", "backend")
+    if backend.tls is not None:
+        tls = backend.tls
+        section = TlsSection((*at, "tls"), tls.certificate, tls.private_key, tls.ca, "ca")
+        yield from tls_files.tls_findings(section, directory, now)
+    if backend.password_file is not None:
+        try:
+            read_password(directory / backend.password_file)
+        except UnusableFileError as error:
+            yield error.finding((*at, "password_file"))
 
 
 def _access_log(output: str) -> Iterator[Finding]:

@@ -145,6 +145,12 @@ def _check_file_path(value: str) -> str:
     return _check_text(value)
 
 
+def _check_absolute(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError("write an absolute path: a process on another machine may read the file")
+    return value
+
+
 def _check_address(value: str) -> str:
     if value.startswith("unix:"):
         path = value.removeprefix("unix:")
@@ -183,6 +189,9 @@ Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_check_text)]
 
 FilePath = Annotated[str, Outside.FILE, AfterValidator(_check_file_path)]
 """The path of a file. No error shows the value: it may be the secret that the file should hold."""
+
+AbsolutePath = Annotated[FilePath, AfterValidator(_check_absolute)]
+"""The absolute path of a file that a process on another machine may read."""
 
 Duration = Annotated[
     float,

@@ -13,12 +13,13 @@ from redis import Redis
 from extproc.limits import Limiter, LimitVerdict, RequestView, open_budgets, steady_clock
 from extproc.limits.arithmetic import SLOTS, Algorithm, LeaseGrant, LeaseRequest, Limit, new_budget
 from extproc.limits.leases import MAX_BATCH
-from extproc.limits.redis import MAX_CONNECTIONS, SCRIPT, redis_store
+from extproc.limits.redis import MAX_CONNECTIONS, SCRIPT, RedisStore, redis_store
 from extproc.limits.store import StoreError
 from sluice.config.limit_backend import LimitBackend
 from sluice.config.limits import LimitRule
 from tests.extproc.limits.histories import SECOND, START, History, Step, limits, steps
 from tests.redis_server import RedisServer
+from tests.redis_tls import make_files, tls_in_front_of
 
 LIMIT = Limit(Algorithm.TOKEN_BUCKET, 10, SECOND, 10)
 
@@ -117,6 +118,73 @@ def test_a_wrong_password_is_an_error_without_the_password(
         assert asyncio.run(run("right"))[0].tokens == 1
     finally:
         server.kill()
+
+
+def test_tls_follows_its_files(shared_redis: RedisServer, tmp_path: Path) -> None:
+    make_files(tmp_path)
+    names = {"ca": "ca.crt", "certificate": "client.crt", "private_key": "client.key"}
+    tls = {key: str(tmp_path / name) for key, name in names.items()}
+
+    async def exchange(store: RedisStore) -> int:
+        return (await store.exchange([lease_request(uuid4().hex, 1)]))[0].tokens
+
+    async def run(port: int) -> None:
+        url = f"rediss://127.0.0.1:{port}/0"
+        backend = {"kind": "redis", "urls": [url], "timeout": 5}
+        stranger = redis_store(LimitBackend.model_validate({**backend, "tls": {"ca": tls["ca"]}}))
+        with pytest.raises(StoreError):
+            await exchange(stranger)
+        await stranger.close()
+        store = redis_store(LimitBackend.model_validate({**backend, "tls": tls}))
+        assert await exchange(store) == 1
+        make_files(tmp_path / "new")
+        for file in (tmp_path / "new").iterdir():
+            file.replace(tmp_path / file.name)
+        with Redis(port=shared_redis.port) as client:
+            client.client_kill_filter(_type="normal")
+        assert await exchange(store) == 1
+        await store.close()
+
+    with tls_in_front_of(shared_redis.port, tmp_path) as port:
+        asyncio.run(run(port))
+
+
+def test_a_password_is_read_again_when_its_file_changes(tmp_path: Path) -> None:
+    server, file = RedisServer(tmp_path, "--requirepass", "first"), tmp_path / "password"
+    server.start()
+    file.write_text("first\n")
+
+    async def run() -> list[int]:
+        backend = {"kind": "redis", "urls": [server.url], "timeout": 5, "password_file": str(file)}
+        store = redis_store(LimitBackend.model_validate(backend))
+        before = await store.exchange([lease_request("a", 1)])
+        with Redis(port=server.port, password="first") as client:
+            client.config_set("requirepass", "the second")
+            client.client_kill_filter(_type="normal")
+        file.write_text("the second\n")
+        after = await store.exchange([lease_request("b", 1)])
+        await store.close()
+        return [grant.tokens for grant in (*before, *after)]
+
+    try:
+        assert asyncio.run(run()) == [1, 1]
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        ({"password_file": "/absent"}, "limits.backend.password_file: the file cannot be read: "),
+        ({"tls": {"ca": "/absent"}}, "limits.backend.tls: a file cannot be used: No such file"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_a_config_error(
+    backend: dict[str, object], message: str
+) -> None:
+    settings = {"kind": "redis", "urls": ["rediss://127.0.0.1:1/0"], **backend}
+    with pytest.raises(ValueError, match=message):
+        redis_store(LimitBackend.model_validate(settings))
 
 
 @pytest.fixture

@@ -258,3 +258,36 @@ def test_a_token_file_must_have_a_token(folder: Path) -> None:
     assert check(folder, ACCESS) == ([where + remedy], [])
     (folder / "token").write_text("0123456789abcdef\n")
     assert check(folder, ACCESS) == ([], [])
+
+
+BACKEND = """limits:
+  backend:
+    kind: redis
+    urls: ["rediss://127.0.0.1:6379/0"]
+    password_file: {folder}/password
+    tls: {{ca: {folder}/ca.pem}}
+"""
+
+
+def test_the_files_of_redis_may_be_on_the_machine_of_the_callout(folder: Path) -> None:
+    text = BACKEND.format(folder=folder)
+    message = "gateway.yaml:5: limits.backend.password_file: the file cannot be read: "
+    (error,), _ = check(folder, text, RUNS_HERE)
+    errors, (warning,) = check(folder, text)
+    assert errors == []
+    assert error.startswith(message)
+    assert warning.startswith(message)
+    assert warning.endswith("[no_backend_file]")
+    assert check(folder, text, MAY_RUN_ELSEWHERE) == ([], [])
+    (folder / "password").write_text("a password\n")
+    assert check(folder, text, RUNS_HERE) == ([], [])
+
+
+def test_wrong_content_of_a_file_of_redis_is_an_error_on_every_machine(folder: Path) -> None:
+    (folder / "password").write_text("two\nlines")
+    (folder / "ca.pem").write_text("no PEM")
+    errors, _ = check(folder, BACKEND.format(folder=folder), MAY_RUN_ELSEWHERE)
+    assert [each.split(": ")[1] for each in errors] == [
+        "limits.backend.tls.ca",
+        "limits.backend.password_file",
+    ]

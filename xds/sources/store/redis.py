@@ -11,11 +11,14 @@ Redis must keep what it has acknowledged: `appendonly yes`, and `maxmemory-polic
 import asyncio
 import json
 import os
+import ssl
 import time
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from uuid import uuid4
@@ -25,7 +28,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from sluice.config.files import UnusableFileError
 from sluice.config.limit_backend import check_redis_url
+from sluice.redis_files import FollowedClient, RedisCredentials
 from xds.sources.store.availability import Availability
 from xds.sources.store.changes import Notifications, follow
 from xds.sources.store.store import (
@@ -47,8 +52,11 @@ TIMEOUT: Final = 3.0
 POLL_INTERVAL: Final = 1.0
 """Seconds between two looks for revisions, without an announcement."""
 
-USERNAME, PASSWORD, CA = "SLUICE_STORE_USERNAME", "SLUICE_STORE_PASSWORD", "SLUICE_STORE_CA"
-"""Environment variables with the credentials, and with the file of the CA for `rediss:`."""
+USERNAME, PASSWORD = "SLUICE_STORE_USERNAME", "SLUICE_STORE_PASSWORD"
+PASSWORD_FILE, CA = "SLUICE_STORE_PASSWORD_FILE", "SLUICE_STORE_CA"
+CERTIFICATE, PRIVATE_KEY = "SLUICE_STORE_CERTIFICATE", "SLUICE_STORE_PRIVATE_KEY"
+"""Environment variables with the credentials, and with files: of the password, and for `rediss:` of
+the CA, of the own certificate and of its key."""
 
 REDIS_FORM: Final = "redis://HOST:PORT/DB or rediss://HOST:PORT/DB (TLS)"
 DEFAULT_PREFIX: Final = "sluice"
@@ -100,7 +108,7 @@ class RedisStore:
         server, prefix = check_url(url)
         self.name = url
         self._now = now
-        self._client = _client(server, environment)
+        self._client = _followed_client(server, _credentials(environment))
         self._infos, self._texts, self._records, self._id, self._tokens, self._channel = (
             f"{{{prefix}:config}}:{kind}"
             for kind in ("revisions", "texts", "records", "id", "tokens", "appended")
@@ -173,7 +181,7 @@ class RedisStore:
 
     async def records(self, prefix: str) -> list[Record]:
         async with self._exchange():
-            call = self._client.hgetall(self._records)
+            call = self._client().hgetall(self._records)
             found = await cast("Awaitable[dict[bytes, bytes]]", call)
         records = (_record(key.decode(), value) for key, value in sorted(found.items()))
         return [each for each in records if each is not None and each.key.startswith(prefix)]
@@ -196,7 +204,7 @@ class RedisStore:
         """Wake the iterators of `changes` after each announcement, and after each connection."""
         while True:
             with suppress(RedisError, OSError):
-                async with self._client.pubsub() as channel:
+                async with self._client().pubsub() as channel:
                     await channel.subscribe(self._channel)
                     while True:
                         await channel.get_message(timeout=None)
@@ -205,7 +213,7 @@ class RedisStore:
 
     async def _state(self) -> tuple[bytes | None, int]:
         """The id and the length of the history. Raises StoreUnavailableError for another one."""
-        async with self._client.pipeline(transaction=True) as pipeline:
+        async with self._client().pipeline(transaction=True) as pipeline:
             pipeline.get(self._id)
             pipeline.hlen(self._infos)
             found, length = cast("tuple[bytes | None, int]", await pipeline.execute())
@@ -215,7 +223,7 @@ class RedisStore:
         return found, length
 
     async def _revision(self, number: int) -> Revision | None:
-        async with self._client.pipeline(transaction=True) as pipeline:
+        async with self._client().pipeline(transaction=True) as pipeline:
             pipeline.hget(self._infos, str(number))
             pipeline.hget(self._texts, str(number))
             info, text = cast("list[bytes | None]", await pipeline.execute())
@@ -229,15 +237,15 @@ class RedisStore:
         return None if info is None else _info(number, info)
 
     async def _get(self, key: str, field: str) -> bytes | None:
-        return await cast("Awaitable[bytes | None]", self._client.hget(key, field))
+        return await cast("Awaitable[bytes | None]", self._client().hget(key, field))
 
     async def _many(self, key: str, fields: list[str]) -> list[bytes | None]:
-        return await cast("Awaitable[list[bytes | None]]", self._client.hmget(key, fields))
+        return await cast("Awaitable[list[bytes | None]]", self._client().hmget(key, fields))
 
     async def _run(
         self, script: str, keys: list[str], arguments: list[str | bytes]
     ) -> list[bytes | int]:
-        call = self._client.eval(script, len(keys), *keys, *arguments)
+        call = self._client().eval(script, len(keys), *keys, *arguments)
         return await cast("Awaitable[list[bytes | int]]", call)
 
     def _lost(self) -> StoreUnavailableError:
@@ -260,7 +268,7 @@ class RedisStore:
             raise StoreUnavailableError(message) from error
         except (RedisError, OSError, ValueError, TypeError) as error:
             # The text of the error may name the user.
-            message = f"the store {self.name} does not respond ({type(error).__name__})"
+            message = f"the store {self.name} does not respond ({_cause(error)})"
             self._availability.failed(message)
             raise StoreUnavailableError(
                 f"{message}: check Redis and the network, and try again"
@@ -280,19 +288,56 @@ def check_url(url: str) -> tuple[str, str]:
     return server, prefix
 
 
-def _client(url: str, environment: Mapping[str, str]) -> Redis:
+def _credentials(environment: Mapping[str, str]) -> RedisCredentials:
+    files = (environment.get(each) for each in (PASSWORD_FILE, CA, CERTIFICATE, PRIVATE_KEY))
+    paths = (Path(name) if name else None for name in files)
+    return RedisCredentials(environment.get(USERNAME), environment.get(PASSWORD), *paths)
+
+
+def _followed_client(url: str, credentials: RedisCredentials) -> FollowedClient[Redis]:
+    """Raises StoreUnavailableError for files that cannot be used, with their variables."""
+    if (credentials.certificate is None) != (credentials.private_key is None):
+        raise StoreUnavailableError(f"set both {CERTIFICATE} and {PRIVATE_KEY}, or none")
+    try:
+        return FollowedClient(credentials.files, partial(_client, url, credentials))
+    except UnusableFileError as error:
+        raise StoreUnavailableError(
+            f"{PASSWORD_FILE}: {error}; correct the variable or the file"
+        ) from None
+    except OSError as error:
+        file = f" ({error.filename})" if error.filename else ""
+        raise StoreUnavailableError(
+            f"{CA}, {CERTIFICATE} and {PRIVATE_KEY}: a file cannot be used{file}: "
+            f"{error.strerror}; correct the variable or the file"
+        ) from None
+
+
+def _client(url: str, credentials: RedisCredentials) -> Redis:
+    """Raises UnusableFileError and OSError."""
+    login: dict[str, Any] = credentials.login()
     # Each option of TLS is an error without TLS.
-    tls: dict[str, Any] = {"ssl_ca_certs": environment.get(CA)} if url.startswith("rediss:") else {}
+    tls: dict[str, Any] = credentials.tls() if url.startswith("rediss:") else {}
     return Redis.from_url(
         url,
-        username=environment.get(USERNAME),
-        password=environment.get(PASSWORD),
         socket_timeout=TIMEOUT,
         socket_connect_timeout=TIMEOUT,
         # Once: connections that were open when Redis restarted are closed.
         retry=Retry(NoBackoff(), 1),
+        **login,
         **tls,
     )
+
+
+def _cause(error: BaseException) -> str:
+    """The kind of an error, and why TLS has failed. Other texts may name the user."""
+    each: BaseException | None = error
+    while each is not None:
+        if isinstance(each, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted: {each.verify_message}"
+        if isinstance(each, ssl.SSLError):
+            return f"TLS fails: {str(each.reason).replace('_', ' ').lower()}"
+        each = each.__cause__ or each.__context__
+    return type(error).__name__
 
 
 def _known(draft: Draft) -> dict[str, str | float]:

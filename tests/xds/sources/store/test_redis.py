@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 
 from tests.redis_server import RedisServer
+from tests.redis_tls import make_files, tls_in_front_of
 from xds.sources.store.open import check_store
 from xds.sources.store.redis import RedisStore
 from xds.sources.store.store import Draft, StoreUnavailableError
@@ -161,6 +162,48 @@ async def test_a_redis_that_has_lost_the_history_is_not_written(tmp_path: Path) 
     await store.close()
     await other.close()
     server.kill()
+
+
+async def test_a_store_has_tls_with_certificates_of_both_sides(
+    shared_redis: RedisServer, tmp_path: Path
+) -> None:
+    make_files(tmp_path)
+    variables = {
+        "SLUICE_STORE_CA": "ca.crt",
+        "SLUICE_STORE_CERTIFICATE": "client.crt",
+        "SLUICE_STORE_PRIVATE_KEY": "client.key",
+    }
+    files = {name: str(tmp_path / file) for name, file in variables.items()}
+    with tls_in_front_of(shared_redis.port, tmp_path) as port:
+        url = f"rediss://127.0.0.1:{port}/0?prefix=tls"
+        store = RedisStore(url, environment=files)
+        assert (await store.append(draft(), expected=0)).number == 1
+        stranger = RedisStore(url, environment={"SLUICE_STORE_CA": files["SLUICE_STORE_CA"]})
+        with pytest.raises(StoreUnavailableError, match="does not respond"):
+            await stranger.head()
+        other = RedisStore(url, environment={})
+        with pytest.raises(StoreUnavailableError, match="its certificate is not trusted: self"):
+            await other.head()
+        for each in (store, stranger, other):
+            await each.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"SLUICE_STORE_CA": "/absent"},
+            r"SLUICE_STORE_CA, .* cannot be used \(/absent\): No such",
+        ),
+        ({"SLUICE_STORE_PASSWORD_FILE": "/absent"}, "SLUICE_STORE_PASSWORD_FILE: the file cannot"),
+        ({"SLUICE_STORE_CERTIFICATE": "/absent"}, "set both SLUICE_STORE_CERTIFICATE and"),
+    ],
+)
+async def test_a_file_that_cannot_be_used_is_named_with_its_variable(
+    changes: dict[str, str], message: str
+) -> None:
+    with pytest.raises(StoreUnavailableError, match=message):
+        RedisStore("rediss://127.0.0.1:1/0", environment=changes)
 
 
 async def test_credentials_come_from_variables_and_are_never_shown(
