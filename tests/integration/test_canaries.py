@@ -51,9 +51,9 @@ class Api:
 
 
 def config(directory: Path) -> dict[str, Any]:
-    """Three models with steps. Nothing serves the version v2 of `failing` and of `mirrored`.
+    """Four models with steps. Nothing serves the version v2 of `failing` and of `mirrored`.
 
-    The first step of `mirrored` has copies of requests only.
+    The first step of `mirrored` and of `agreeing` has copies of requests only.
     """
     settings = base_config()
     settings["callout"]["workers"] = 1
@@ -68,6 +68,9 @@ def config(directory: Path) -> dict[str, Any]:
     criteria = {"min_agreement": 0.9, "min_requests": 10}
     steps = [{"percent": 0, "duration": 5}, *STEPS]
     mirrored["canaries"] = [{"version": "v2", "steps": steps, "criteria": criteria}]
+    settings["models"]["agreeing"] = agreeing = copy.deepcopy(mirrored)
+    agreeing["versions"] = settings["models"]["echo"]["versions"]
+    agreeing["canaries"][0]["steps"] = [{"percent": 0, "duration": 5}, STEPS[-1]]
     return settings
 
 
@@ -78,10 +81,11 @@ def test_canaries_are_promoted_or_aborted_across_a_restart(tmp_path: Path) -> No
             eventually(lambda: api.percents().get("echo") == 40)
             (control_plane,) = gateway.processes("control-plane")
             os.kill(control_plane, signal.SIGKILL)
-            ended = {"echo": "promoted", "failing": "aborted", "mirrored": "aborted"}
+            ended = {"echo": "promoted", "failing": "aborted"}
+            ended |= {"mirrored": "aborted", "agreeing": "promoted"}
             eventually(lambda: api.finished() == ended, 60)
         stable = {model: api.get(f"models/{model}")["stable"] for model in ended}
-        assert stable == {"echo": "v2", "failing": "v1", "mirrored": "v1"}
+        assert stable == {"echo": "v2", "failing": "v1", "mirrored": "v1", "agreeing": "v2"}
         assert [each.split(": ")[0] for each in api.reasons("echo")] == [
             "canary v2 gets 40 %",
             "canary v2 gets 100 %",
@@ -94,3 +98,4 @@ def test_canaries_are_promoted_or_aborted_across_a_restart(tmp_path: Path) -> No
         assert started.startswith("canary v2 gets 0 %: ")
         assert aborted.startswith("canary v2 is aborted: 0 % failed: 0 % of ")
         assert aborted.endswith(" copies agree, less than 90 %")
+        assert " copies, 100 % agree, " in api.reasons("agreeing")[1]
