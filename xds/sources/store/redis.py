@@ -23,10 +23,11 @@ from typing import Any, Final, cast
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from uuid import uuid4
 
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from sluice.config.files import UnusableFileError
 from sluice.config.limit_backend import check_redis_url
@@ -72,8 +73,12 @@ for each = math.max(tonumber(ARGV[7]), number - tonumber(ARGV[8])) + 1, number d
   if redis.call('HGET', KEYS[4], each) == ARGV[6] then return {1, each} end
 end
 if ARGV[1] ~= '' and tonumber(ARGV[1]) ~= number then return {0, number} end
-if not id then redis.call('SET', KEYS[3], ARGV[6]) end
+if number > 0 and redis.call('HEXISTS', KEYS[1], number) == 0 then return {-2, number} end
 number = number + 1
+if redis.call('HEXISTS', KEYS[1], number) == 1 or redis.call('HEXISTS', KEYS[2], number) == 1 then
+  return {-2, number}
+end
+if not id then redis.call('SET', KEYS[3], ARGV[6]) end
 redis.call('HSETNX', KEYS[4], number, ARGV[6])
 redis.call('HSETNX', KEYS[1], number, ARGV[2])
 redis.call('HSETNX', KEYS[2], number, ARGV[3])
@@ -83,7 +88,8 @@ return {1, number}
 
 # A connection may end after Redis has run the script. The client then runs it again, and the script
 # knows the append by its token (`KEYS[4]`), also if another writer has appended meanwhile. It looks
-# at the revisions after the head that the writer knew (`ARGV[7]`).
+# at the revisions after the head that the writer knew (`ARGV[7]`). An append never replaces what is
+# there: with a gap, the length of the history is no longer the number of the head.
 
 _PUT: Final = """
 local present = redis.call('HGET', KEYS[1], ARGV[1])
@@ -93,6 +99,32 @@ if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= number then return {0, present or ''} 
 redis.call('HSET', KEYS[1], ARGV[1], (number + 1) .. ':' .. ARGV[3])
 return {1, number + 1}
 """
+
+
+_REMEDIES: Final[Mapping[str, str]] = {
+    "WRONGTYPE": "another program uses its keys; name another database or ?prefix=NAME",
+    "OOM": "give Redis more memory",
+    "READONLY": "name the Redis that takes writes",
+    "MISCONF": "check the disk of Redis",
+}
+"""What to do about an error of Redis, by its code."""
+
+
+class _DamagedError(Exception):
+    """Redis has what no control plane has written."""
+
+
+class _Entry(BaseModel):
+    """What the history shows of a revision."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: str
+    author: str
+    at: FiniteFloat
+    reason: str
+    origin: str
+    nodes: FiniteFloat | None = None
 
 
 class RedisStore:
@@ -122,7 +154,7 @@ class RedisStore:
     async def head(self) -> Revision | None:
         async with self._exchange():
             _, length = await self._state()
-            return await self._revision(length) if length else None
+            return await self._present(length) if length else None
 
     async def append(self, draft: Draft, *, expected: int | None) -> Revision:
         now = self._now()
@@ -138,8 +170,10 @@ class RedisStore:
                 str(base), str(MAX_MISSED),
             ]  # fmt: skip
             outcome, *rest = map(int, await self._run(_APPEND, keys, arguments))
-            if outcome < 0:
+            if outcome == -1:
                 raise self._lost()
+            if outcome == -2:
+                raise _DamagedError(f"its revisions up to {rest[0]} have a gap")
             if outcome == 0:
                 raise ConflictError(await self._info(rest[0]) if rest[0] else None)
             await self._state()
@@ -198,7 +232,7 @@ class RedisStore:
             _, length = await self._state()
             if length < number - 1:
                 raise self._lost()
-            return await self._revision(number) if length >= number else None
+            return await self._present(number) if length >= number else None
 
     async def _listen(self) -> None:
         """Wake the iterators of `changes` after each announcement, and after each connection."""
@@ -230,7 +264,14 @@ class RedisStore:
         if info is None or text is None:
             return None
         content = await asyncio.to_thread(decompressed, text)
-        return Revision(number=number, text=content, **json.loads(info))
+        return Revision(text=content, **asdict(_info(number, info)))
+
+    async def _present(self, number: int) -> Revision:
+        """A revision that the history must have. Raises _DamagedError."""
+        found = await self._revision(number)
+        if found is None:
+            raise _DamagedError(f"revision {number} is missing")
+        return found
 
     async def _info(self, number: int) -> RevisionInfo | None:
         info = await self._get(self._infos, str(number))
@@ -248,6 +289,11 @@ class RedisStore:
         call = self._client().eval(script, len(keys), *keys, *arguments)
         return await cast("Awaitable[list[bytes | int]]", call)
 
+    def _unavailable(self, what: str, remedy: str) -> StoreUnavailableError:
+        message = f"the store {self.name} {what}: {remedy}, and try again"
+        self._availability.failed(message)
+        return StoreUnavailableError(message)
+
     def _lost(self) -> StoreUnavailableError:
         return StoreUnavailableError(
             f"the store {self.name} has lost revisions that this control plane has served; restore "
@@ -262,17 +308,17 @@ class RedisStore:
         except StoreUnavailableError as error:
             self._availability.failed(str(error))
             raise
-        except zlib.error as error:
-            message = f"the store {self.name} is damaged: {error}"
-            self._availability.failed(message)
-            raise StoreUnavailableError(message) from error
-        except (RedisError, OSError, ValueError, TypeError) as error:
-            # The text of the error may name the user.
-            message = f"the store {self.name} does not respond ({_cause(error)})"
-            self._availability.failed(message)
-            raise StoreUnavailableError(
-                f"{message}: check Redis and the network, and try again"
-            ) from error
+        except ResponseError as error:
+            # The text may name the user.
+            code = next((each for each in _REMEDIES if each in str(error)), type(error).__name__)
+            failure = f"refuses ({code})", _REMEDIES.get(code, "check Redis and the rights there")
+            raise self._unavailable(*failure) from error
+        except (RedisError, OSError) as error:
+            failure = f"does not respond ({_cause(error)})", "check Redis and the network"
+            raise self._unavailable(*failure) from error
+        except (zlib.error, ValueError, _DamagedError) as error:
+            failure = f"is damaged: {error}", "restore the data of Redis from a copy"
+            raise self._unavailable(*failure) from error
         else:
             self._availability.succeeded()
 
@@ -347,7 +393,12 @@ def _known(draft: Draft) -> dict[str, str | float]:
 
 
 def _info(number: int, info: bytes) -> RevisionInfo:
-    return RevisionInfo(number=number, **json.loads(info))
+    """The entry of a revision. Raises _DamagedError if this program has not written it."""
+    try:
+        entry = _Entry.model_validate_json(info)
+    except ValidationError:
+        raise _DamagedError(f"the entry of revision {number} is not valid") from None
+    return RevisionInfo(number=number, **entry.model_dump())
 
 
 def _record(key: str, content: bytes | None) -> Record | None:

@@ -5,6 +5,7 @@ the write-ahead log is synced at each commit. Triggers refuse changes of revisio
 """
 
 import asyncio
+import errno
 import logging
 import os
 import sqlite3
@@ -182,23 +183,34 @@ def _errors(name: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
+        if _is_busy(error):
+            remedy = "another process writes to it: wait for that process, or end it"
+        else:
+            remedy = "check the disk and the rights of its folder"
         raise StoreUnavailableError(
-            f"the store {name} cannot be used: {error}; check the disk and the rights of its folder"
+            f"the store {name} cannot be used: {error}; {remedy}"
         ) from error
     except (sqlite3.Error, zlib.error) as error:
         raise StoreUnavailableError(
-            f"the store {name} is damaged or is not a store: {error}"
+            f"the store {name} is damaged or is not a store: {error}; restore its file from a copy,"
+            " or name a file that does not exist, with the CONFIG to begin with"
         ) from error
     except OSError as error:
         raise StoreUnavailableError(
-            f"the store {name} cannot be opened: {error.strerror}; create its folder, and let this "
-            "user write it"
+            f"the store {name} cannot be opened: {error.strerror}; name a file in a folder that "
+            "exists and that this user may write"
         ) from error
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _open(path: Path | None) -> sqlite3.Connection:
     if path is not None:
-        _create_private(path)
+        _create(path)
+        _check_owner(path)
+        _make_private(path)
     connection = sqlite3.connect(
         ":memory:" if path is None else path, timeout=BUSY_TIMEOUT, isolation_level=None
     )
@@ -210,21 +222,56 @@ def _open(path: Path | None) -> sqlite3.Connection:
     return connection
 
 
-def _create_private(path: Path) -> None:
-    """Create the file, or take the rights of others away: a config may hold secrets.
+def _create(path: Path) -> None:
+    """Create the file if there is none. Raises OSError, also for what is no regular file."""
+    # Without waiting for the other end of a pipe.
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file")
+        _sync_folder(path.parent)
+    finally:
+        os.close(descriptor)
+
+
+def _check_owner(path: Path) -> None:
+    """Raises DatabaseError for a file of another program, which must stay as it is."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, timeout=BUSY_TIMEOUT, isolation_level=None, uri=True)
+    try:
+        _read_owner(connection)
+    finally:
+        connection.close()
+
+
+def _read_owner(connection: sqlite3.Connection) -> bool:
+    """Whether the database is a store. It is empty if it is none. Raises DatabaseError."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    found = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    if not found and not application:
+        return False
+    if application != APPLICATION_ID:
+        raise sqlite3.DatabaseError("the file is the database of another program")
+    missing = {"revisions", "records"} - {name for (name,) in found}
+    if missing:
+        raise sqlite3.DatabaseError(f"it has no table {min(missing)}")
+    return True
+
+
+def _make_private(path: Path) -> None:
+    """Take the rights of others away: a config may hold secrets.
 
     SQLite gives its other files (`-wal`, `-shm`) the rights of this one.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-        if mode & 0o077:
-            os.fchmod(descriptor, mode & 0o700)
-        _sync_folder(path.parent)
-    except PermissionError:
-        log.warning("store %s: other users may read it, and this user may not change that", path)
-    finally:
-        os.close(descriptor)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        try:
+            path.chmod(mode & 0o700)
+        except PermissionError:
+            log.warning(
+                "store %s: other users may read it, and this user may not change that", path
+            )
 
 
 def _sync_folder(folder: Path) -> None:
@@ -242,15 +289,11 @@ def _prepare(connection: sqlite3.Connection, *, in_memory: bool) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA trusted_schema = OFF")
     with _transaction(connection):
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if not tables and not application:
+        if not _read_owner(connection):
             for statement in (*_SCHEMA, *(() if in_memory else (_NO_DELETE,))):
                 connection.execute(statement)
             version = 1
-        elif application != APPLICATION_ID:
-            raise sqlite3.DatabaseError("the file is the database of another program")
         _migrate(connection, version)
 
 

@@ -17,6 +17,7 @@ from xds.sources.store.store import Draft, StoreUnavailableError
 
 pytestmark = pytest.mark.anyio
 
+INFOS, TEXTS = "{sluice:config}:revisions", "{sluice:config}:texts"
 SECRET = "hunter2-7f3a"
 
 
@@ -143,6 +144,63 @@ async def test_an_append_whose_reply_is_lost_is_made_once_also_if_another_follow
         assert [each.number for each in await other.history(None, 10)] == [3, 2, 1]
         await store.close()
     await other.close()
+
+
+@pytest.mark.parametrize("lost", ["2", "3"])
+async def test_an_append_to_a_history_with_a_gap_replaces_nothing(
+    redis_server: RedisServer, lost: str
+) -> None:
+    async with stored(redis_server) as (store, client):
+        client.hdel(INFOS, lost)
+        before = [client.dump(key) for key in (INFOS, TEXTS)]
+        for expected in (2, None):
+            with pytest.raises(StoreUnavailableError, match=r"have a gap: restore the data"):
+                await store.append(draft("new"), expected=expected)
+        assert [client.dump(key) for key in (INFOS, TEXTS)] == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (TEXTS, "x" * 20, r"incorrect header check: restore the data of Redis from a copy"),
+        (INFOS, "[" * 100_000, r"the entry of revision 3 is not valid: restore"),
+        (INFOS, '{"author": 1}', r"the entry of revision 3 is not valid: restore"),
+        (
+            INFOS,
+            '{"version": "v", "author": "a", "at": NaN, "reason": "", "origin": "api"}',
+            r"the entry of revision 3 is not valid: restore",
+        ),
+    ],
+    ids=["text", "deep", "types", "nan"],
+)
+async def test_an_entry_that_no_control_plane_has_written_is_refused(
+    redis_server: RedisServer, key: str, value: str, message: str
+) -> None:
+    async with stored(redis_server) as (store, client):
+        client.hset(key, "3", value)
+        with pytest.raises(StoreUnavailableError, match=message):
+            await store.head()
+
+
+async def test_keys_of_another_program_are_refused(redis_server: RedisServer) -> None:
+    async with stored(redis_server) as (store, client):
+        client.delete(INFOS)
+        client.set(INFOS, "x")
+        for call in (store.head(), store.append(draft(), expected=None)):
+            with pytest.raises(StoreUnavailableError, match=r"WRONGTYPE\): another program uses"):
+                await call
+        assert client.get(INFOS) == b"x"
+
+
+@asynccontextmanager
+async def stored(server: RedisServer) -> AsyncIterator[tuple[RedisStore, Redis]]:
+    """A store with three revisions, and a client of its server."""
+    store = RedisStore(server.url, environment={})
+    for number in range(3):
+        await store.append(draft(f"{{}} # {number}"), expected=number)
+    with Redis(port=server.port) as client:
+        yield store, client
+    await store.close()
 
 
 async def test_a_redis_that_has_lost_the_history_is_not_written(tmp_path: Path) -> None:

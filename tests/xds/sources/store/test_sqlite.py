@@ -6,13 +6,16 @@ import resource
 import secrets
 import sqlite3
 import zlib
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.store_kill import History, kill_one
-from xds.sources.store.sqlite import MAX_IN_MEMORY, SqliteStore
+from xds.sources.store import sqlite
+from xds.sources.store.availability import LOG_INTERVAL, Availability
+from xds.sources.store.sqlite import APPLICATION_ID, MAX_IN_MEMORY, SqliteStore
 from xds.sources.store.store import Draft, Revision, StoreError, StoreUnavailableError
 
 pytestmark = pytest.mark.anyio
@@ -161,18 +164,62 @@ async def test_a_full_disk_refuses_an_append_and_loses_nothing(path: Path) -> No
     await store.close()
 
 
-def test_a_file_that_is_no_store_is_refused(path: Path) -> None:
-    path.write_text("models: {}\n" * 100)
-    with pytest.raises(StoreError, match="is not a store"):
+@pytest.mark.parametrize("program", ["models: {}\n" * 100, "CREATE TABLE t (x)"])
+def test_a_file_of_another_program_is_refused_and_stays_as_it_is(path: Path, program: str) -> None:
+    if program.startswith("CREATE"):
+        with closing(sqlite3.connect(path)) as other:
+            other.execute(program)
+    else:
+        path.write_text(program)
+    path.chmod(0o644)
+    content = path.read_bytes()
+    with pytest.raises(StoreError, match=r"is not a store: .*; restore its file from a copy"):
         SqliteStore(path)
-    assert path.read_text() == "models: {}\n" * 100
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (content, 0o644)
+    assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_database_of_another_program_is_refused(path: Path) -> None:
-    with sqlite3.connect(path) as other:
+def test_what_is_no_regular_file_is_refused_and_stays_as_it_is(path: Path) -> None:
+    os.mkfifo(path, 0o644)
+    with pytest.raises(StoreError, match="Not a regular file"):
+        SqliteStore(path)
+    assert path.stat().st_mode & 0o777 == 0o644
+    with pytest.raises(StoreError, match="Is a directory"):
+        SqliteStore(path.parent)
+
+
+def test_a_store_without_its_tables_is_refused(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE t (x)")
-    with pytest.raises(StoreError, match="another program"):
+        other.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    with pytest.raises(StoreError, match="it has no table records; restore"):
         SqliteStore(path)
+
+
+def test_a_store_that_another_process_has_locked_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SqliteStore(path)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.01)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="another process writes to it: wait"):
+            SqliteStore(path)
+
+
+def test_a_store_whose_parts_fail_in_turn_does_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = 0.0
+    caplog.set_level("INFO")
+    availability = Availability("s", lambda: now)
+    for _ in range(30):
+        availability.failed("broken")
+        availability.succeeded()
+    assert len(caplog.records) == 2
+    now = LOG_INTERVAL
+    availability.failed("broken")
+    assert len(caplog.records) == 3
 
 
 def test_a_later_schema_is_refused(path: Path) -> None:
@@ -202,7 +249,7 @@ async def test_a_file_of_an_earlier_release_keeps_its_history(path: Path) -> Non
 
 
 def test_a_folder_that_does_not_exist_has_a_remedy(path: Path) -> None:
-    with pytest.raises(StoreUnavailableError, match=r"create its folder"):
+    with pytest.raises(StoreUnavailableError, match=r"name a file in a folder that"):
         SqliteStore(path.parent / "none" / "history.db")
 
 
