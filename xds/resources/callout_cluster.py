@@ -3,8 +3,6 @@
 from math import ceil
 from pathlib import Path
 
-from envoy_data_plane.envoy.config.core.v3 import GrpcService
-
 from protos.cluster_pb2 import (
     CircuitBreakers,
     Cluster,
@@ -17,11 +15,9 @@ from protos.cluster_pb2 import (
 from protos.route_pb2 import RetryPolicy
 from sluice.config.gateway import Callout
 from sluice.config.identity import Identity
-from sluice.contract.headers import STAGE_METADATA
-from sluice.contract.names import CALLOUT_CLUSTER, STAGE_KEY, STAGE_NAMESPACE
+from sluice.contract.names import CALLOUT_CLUSTER
 from xds.resources import upstream
 from xds.resources.callout_identity import transport_socket
-from xds.resources.data_plane_messages import grpc_service
 from xds.resources.endpoints import Member, contain_endpoints
 from xds.resources.proto_messages import extension, seconds, uint32
 
@@ -52,16 +48,6 @@ all workers end at once, calls are repeated for about a second, in which a new w
 EJECTION_TIME = 5.0
 """Seconds for which Envoy ejects a worker: until failed health checks keep the worker out of
 rotation. A successful health check ends the ejection, for example after a restart."""
-
-
-def marked_callout() -> GrpcService:
-    """The workers as a gRPC service that chooses the policy of a call by the mark of the routes.
-
-    A call has the metadata only if the routes of its request are marked (`stage`). The listener is
-    the same with and without a stage.
-    """
-    mark = f"%METADATA(VIRTUAL_HOST:{STAGE_NAMESPACE}:{STAGE_KEY})%"
-    return grpc_service(CALLOUT_CLUSTER, **{STAGE_METADATA: mark})
 
 
 def callout_cluster(

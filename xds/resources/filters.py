@@ -22,6 +22,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
 from sluice.config.gateway import MAX_CONVERSION_TIMEOUT, MAX_MESSAGE_TIMEOUT, Callout
 from sluice.contract import headers
+from sluice.contract.names import CALLOUT_CLUSTER
 from xds.resources import (
     awaited_clusters,
     cors,
@@ -35,8 +36,7 @@ from xds.resources import (
     omitted_callout,
     server_status,
 )
-from xds.resources.callout_cluster import marked_callout
-from xds.resources.data_plane_messages import pack
+from xds.resources.data_plane_messages import grpc_service, pack
 from xds.resources.listener_settings import ListenerSettings
 from xds.resources.proto_messages import seconds
 
@@ -78,7 +78,7 @@ def copies_filters(settings: ListenerSettings) -> list[HttpFilter]:
 def external_processor(callout: Callout) -> ExternalProcessor:
     """The config of the ext_proc filter, which calls the callout."""
     return ExternalProcessor(
-        grpc_service=marked_callout(),
+        grpc_service=grpc_service(CALLOUT_CLUSTER),
         failure_mode_allow=False,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
         message_timeout=seconds(callout.message_timeout),

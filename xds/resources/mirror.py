@@ -55,8 +55,7 @@ from protos.matcher_pb2 import Matcher
 from protos.route_pb2 import Route
 from sluice.config.mirror import Mirror
 from sluice.contract import headers, names
-from xds.resources.callout_cluster import marked_callout
-from xds.resources.data_plane_messages import pack, pack_for_protos
+from xds.resources.data_plane_messages import grpc_service, pack, pack_for_protos
 from xds.resources.native.predicates import first_of, is_exactly
 from xds.resources.proto_messages import extension, seconds
 from xds.resources.proto_messages import pack as pack_proto
@@ -100,11 +99,15 @@ def enable(route: Route, mirror: Mirror) -> None:
     )
 
 
+_MARK: Final = f"%METADATA(VIRTUAL_HOST:{names.STAGE_NAMESPACE}:{names.STAGE_KEY})%"
+"""The mark of the routes; without one, Envoy sends no metadata."""
+
+
 def _observer() -> ExternalProcessor:
     """The ext_proc filter in observability mode."""
     send = ProcessingModeHeaderSendMode.SEND
     return ExternalProcessor(
-        grpc_service=marked_callout(),
+        grpc_service=grpc_service(names.CALLOUT_CLUSTER, **{headers.STAGE_METADATA: _MARK}),
         observability_mode=True,
         failure_mode_allow=True,
         deferred_close_timeout=seconds(CLOSE_TIMEOUT),

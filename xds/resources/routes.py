@@ -7,7 +7,8 @@ finds the route of a request, and `native` builds those with which Envoy decides
 from collections.abc import Iterable
 from typing import Final
 
-from protos.core_pb2 import Metadata
+from google.protobuf.any_pb2 import Any as AnyMessage
+
 from protos.matcher_pb2 import RegexMatcher, StringMatcher
 from protos.route_pb2 import (
     DirectResponseAction,
@@ -61,24 +62,23 @@ def route_configuration(config: GatewayConfig, matcher: Parts, removed: Iterable
     return _table(serialized(table), serialized(host), *field(_MATCHER, *matcher))
 
 
-def marked(table: Parts, version: str) -> Parts:
+def marked(table: Parts, version: str, callout: AnyMessage) -> Parts:
     """The route table with the mark of the staged config of this version.
 
-    `table`: as `route_configuration` returns it. Calls to the callout have the mark as metadata.
+    `table`: as `route_configuration` returns it. `callout`: the config of the filter that calls the
+    callout, for requests without another one in their route.
     """
     rest, _, *host = table
-    metadata = Metadata()
-    metadata.filter_metadata[names.STAGE_NAMESPACE].update({names.STAGE_KEY: version})
-    return _table(rest, *field(_METADATA, serialized(metadata)), *host)
+    mark = VirtualHost(typed_per_filter_config={EXT_PROC: callout})
+    mark.metadata.filter_metadata[names.STAGE_NAMESPACE].update({names.STAGE_KEY: version})
+    # Serialized messages of a type, one after another, are the message with the fields of all.
+    return _table(rest, serialized(mark), *host)
 
 
 def _table(rest: bytes, *host: bytes) -> Parts:
     """A route table with one virtual host."""
     return [rest, *field(_VIRTUAL_HOSTS, *host)]
 
-
-_METADATA = 24
-"""Field number of VirtualHost.metadata."""
 
 _MATCHER = 21
 """Field number of VirtualHost.matcher."""

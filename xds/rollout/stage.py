@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from sluice.contract.names import CALLOUT_AGENT, STAGED
 from xds.protocol.nodes import UNKNOWN, Nack, Node, Nodes
-from xds.protocol.resource_types import POLICY, ROUTE
+from xds.protocol.resource_types import LISTENER, POLICY, ROUTE
 from xds.protocol.snapshot import NodeIdentity, ResourceSet, Snapshot, Variant, VariantOf
 from xds.resources.compiled import CompiledConfig
 from xds.resources.stage import marked_routes, staged_policies
@@ -84,7 +84,8 @@ def _is_staged(variant: str) -> bool:
 def _marked(after: Snapshot, variant: str) -> Snapshot:
     snapshot = after.of_variant(variant)
     assert after.version is not None
-    routes = marked_routes(snapshot.types[ROUTE].resources, after.version)
+    tables, listeners = (snapshot.types[each].resources for each in (ROUTE, LISTENER))
+    routes = marked_routes(tables, listeners, after.version)
     return snapshot.with_types({ROUTE: ResourceSet.of(routes, after.version)})
 
 

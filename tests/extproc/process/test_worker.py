@@ -33,9 +33,11 @@ NEEDS_PASSWORD = {"kind": "redis", "urls": ["redis://127.0.0.1:1/0"], "password_
 
 
 @asynccontextmanager
-async def worker(directory: Path, server: ControlPlane) -> AsyncIterator[grpc.aio.Channel]:
-    """A running worker; yields a channel to it."""
-    address = f"unix:{directory}/callout"
+async def worker(
+    directory: Path, server: ControlPlane, socket: str = "callout"
+) -> AsyncIterator[grpc.aio.Channel]:
+    """A running worker, which listens on a socket in the directory. Yields a channel to it."""
+    address = f"unix:{directory}/{socket}"
     create(directory / "counters", rows=1, columns=10_000)
     telemetry = WorkerTelemetry(TelemetrySettings(directory / "counters"), 0)
     settings = WorkerSettings(0, address, server.address, "asyncio", 0.0, 64 << 20)

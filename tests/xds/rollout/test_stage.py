@@ -19,10 +19,12 @@ from xds.protocol.nodes import Nodes
 from xds.protocol.resource_types import CLUSTER, EXTENSION, ROUTE
 from xds.protocol.snapshot import NodeIdentity, Resource, Snapshot, Variant
 from xds.resources.compiled import CompiledConfig
+from xds.resources.listener import listener
 from xds.rollout.plan import TICK, Plan, Stage
 from xds.rollout.stage import ABSENT, RETURN, chosen, envoys
 
 SOAK = 60.0
+LISTENER = Resource.of(bytes(listener(GatewayConfig(), Path(), answers_readiness=False)))
 
 
 @dataclass
@@ -54,7 +56,7 @@ def resources(version: str, *models: str, keys: str = "keys") -> Snapshot:
         {
             resource_types.CLUSTER: dict.fromkeys(models, Resource.of(b"c")),
             resource_types.ENDPOINT: dict.fromkeys(models, Resource.of(b"e")),
-            resource_types.LISTENER: {"gateway": Resource.of(b"l")},
+            resource_types.LISTENER: {"gateway": LISTENER},
             EXTENSION: {JWT_FILTER: Resource.of(keys.encode())},
             ROUTE: {"gateway": Resource.of(b"table", b"hosts", f"routes of {version}".encode())},
             resource_types.POLICY: policy,
