@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sluice.bootstrap import render, write_sds_files
@@ -14,8 +15,9 @@ from sluice.config import GatewayConfig
 from sluice.config.checked import LoadedConfig, load_checked
 from sluice.config.disruption import check_change
 from sluice.config.errors import Problem
-from sluice.config.load import load
-from sluice.config.named_files import RUNS_ON_THIS_MACHINE
+from sluice.config.identity_files import envoy_findings
+from sluice.config.load import ConfigText, load, read_text
+from sluice.config.named_files import RUNS_ON_THIS_MACHINE, judge
 from sluice.config.node_groups import group_of
 from sluice.config.resolution import UNRESOLVABLE_HOST, unresolvable_hosts
 from sluice.config.warnings_reference import CODES as WARNINGS
@@ -121,6 +123,11 @@ def _bootstrap(options: argparse.Namespace) -> int:
     config = load(file)
     if options.group is not None:
         _check_group(config, options)
+    if config.identity is not None:
+        found = envoy_findings(config.identity, file.parent, datetime.now(UTC))
+        place = ConfigText(read_text(file), str(file)).problem
+        for warning in judge(found, RUNS_ON_THIS_MACHINE, place):
+            print(f"warning: {warning}", file=sys.stderr)
     for written in write_sds_files(config, file.parent):
         print(f"wrote {written}, which Envoy needs", file=sys.stderr)
     bootstrap = render(

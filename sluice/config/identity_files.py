@@ -76,6 +76,19 @@ def callout_findings(
         yield from _authorities(identity, directory, now)
 
 
+def envoy_findings(identity: Identity, directory: Path, now: datetime) -> Iterator[Finding]:
+    """Everything that is wrong at `now` with the files that Envoy reads.
+
+    A file that cannot be read is `ABSENT`: Envoy may run on another machine.
+    """
+    for found in (
+        _of_part(identity, "envoy", directory, now),
+        _node_token(identity, "envoy", directory),
+        _authorities(identity, directory, now),
+    ):
+        yield from _unreadable_as(Severity.ABSENT, found)
+
+
 def _unreadable_as(severity: Severity, found: Iterable[Finding]) -> Iterator[Finding]:
     for each in found:
         if each.severity is Severity.UNREADABLE:

@@ -260,6 +260,21 @@ def test_a_process_does_not_start_with_files_that_it_cannot_use(
     assert f"{key} in PEM; write a file that begins with" in found
 
 
+def test_the_files_of_an_envoy_may_be_on_its_machine_but_not_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, token = tmp_path / "gateway.yaml", tmp_path / "envoy.token"
+    file.write_text(
+        "identity:\n  callout: {token_file: callout.token}\n  envoy: {token_file: envoy.token}\n"
+    )
+    assert main(["bootstrap", str(file)]) == 0
+    where = f"{file}:3: identity.envoy.token_file: "
+    assert f"warning: {where}the file cannot be read: " in capsys.readouterr().err
+    token.write_text("short")
+    assert main(["bootstrap", str(file)]) == 2
+    assert f"{where}the token must be one line" in capsys.readouterr().err
+
+
 def test_up_passes_the_memory_limit_to_the_callout(tmp_path: Path) -> None:
     config = GatewayConfig.model_validate({"callout": {"max_memory": "64MiB"}})
     argv = plan.callout(config, Path(), None, tmp_path).argv
