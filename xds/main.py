@@ -179,7 +179,15 @@ async def _create_plane(
     endpoints = DiscoveredEndpoints([EndpointFiles(options.names_below), KubernetesServices()])
     trials = TrafficTrials(observations)
     pipeline = await start_pipeline(
-        options, store, first, rollout, key_sets, endpoints, events, trials.begin
+        options,
+        store,
+        first,
+        rollout,
+        key_sets,
+        endpoints,
+        events,
+        trials.begin,
+        trials.begin_stage,
     )
     state = ControlPlaneState(
         pipeline.source.name, pipeline.compiled, nodes, rollout, observations, endpoints, events

@@ -1,43 +1,54 @@
 """The way of a config from a candidate, over the history, to its rollout: connects the parts."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 
-from sluice.config import GatewayConfig
+from sluice.config import ConfigError, GatewayConfig
 from sluice.config.checked import LoadedConfig
+from sluice.config.rollout import RolloutSettings
 from xds.canary.checks import check_no_steps
 from xds.candidate.apply import Applier, file_origin
 from xds.candidate.start import FirstConfig, StartOptions, first_config
 from xds.candidate.watch import FileWatch
-from xds.delivery.follow import Follower
-from xds.delivery.plans import BeginTrial, Plans
+from xds.delivery.follow import Follower, Resumed
+from xds.delivery.plans import BeginStage, BeginTrial, Plans
 from xds.delivery.rollbacks import Rollbacks
+from xds.delivery.stages import StageRecord, base_of
 from xds.events import Events
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout
 from xds.sources.endpoints.discovered import DiscoveredEndpoints
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.source import StoredConfig
-from xds.sources.store.store import ConflictError, Store
+from xds.sources.store.store import ConflictError, Revision, Store
 from xds.state import ControlPlaneState
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The parts. `compiled` is the first config, which the head of the store has."""
+    """The parts. `compiled` is the first config, which the head of the store has.
+
+    `resumed`: this config has a stage that has begun before the start.
+    """
 
     source: StoredConfig
     applier: Applier
     follower: Follower
     compiled: CompiledConfig
     rollbacks: Rollbacks
+    stage_record: StageRecord
     watch: FileWatch | None
+    resumed: Resumed | None = None
 
     async def run(self, state: ControlPlaneState, rollout: Rollout) -> None:
         """Roll out the first config, and every change, until the task is cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.follower.run(self.compiled, state, rollout))
+            group.create_task(self.follower.run(self.compiled, state, rollout, self.resumed))
             group.create_task(self.rollbacks.run())
+            group.create_task(self.stage_record.run())
             if self.watch is not None:
                 group.create_task(self.watch.run(state.on_invalid_config))
 
@@ -51,16 +62,17 @@ async def start_pipeline(
     endpoints: DiscoveredEndpoints | None = None,
     events: Events | None = None,
     begin_trial: BeginTrial | None = None,
+    begin_stage: BeginStage | None = None,
 ) -> Pipeline:
     """Compile the first config, and append it to the history if the head has another one.
 
-    Without `begin_trial`, nobody judges changes. Raises ConfigError and StoreError.
+    Without `begin_trial` and `begin_stage`, nobody judges changes by the traffic. Raises
+    ConfigError and StoreError.
     """
+    parts = rollout, key_sets, endpoints, events, begin_trial, begin_stage
     while True:
         try:
-            return await _start(
-                options, store, first, rollout, key_sets, endpoints, events, begin_trial
-            )
+            return await _start(options, store, first, *parts)
         except ConflictError:
             # Another control plane was first: its config is the head now.
             first = await first_config(options, store)
@@ -75,6 +87,7 @@ async def _start(
     endpoints: DiscoveredEndpoints | None,
     events: Events | None,
     begin_trial: BeginTrial | None,
+    begin_stage: BeginStage | None,
 ) -> Pipeline:
     async def compile_loaded(loaded: LoadedConfig, *, ask: bool, dry_run: bool) -> CompiledConfig:
         return await follower.compiled(loaded, ask=ask, dry_run=dry_run)
@@ -97,8 +110,11 @@ async def _start(
     hold = None if first.file is None else first.file.has_changed
     source = StoredConfig(str(file or store.name), store, applier.load, hold, events)
     loaded = first.reading.loaded
-    plans = Plans(store, lambda: rollout.in_force, begin_trial)
-    follower = Follower(source, loaded, key_sets, rollbacks.on_rejected, endpoints, plans.of)
+    plans = Plans(store, lambda: rollout.in_force, begin_trial, begin_stage)
+    record = StageRecord(store)
+    follower = Follower(
+        source, loaded, key_sets, rollbacks.on_rejected, endpoints, plans.of, record.on_stage
+    )
     # A config that cannot be compiled must not become a revision.
     first_compiled = await follower.compiled(loaded)
     for check in checks:
@@ -109,14 +125,50 @@ async def _start(
     assert head is not None
     reading = first.reading.of_revision(head.number)
     source.begin(head, reading)
+    compiled = await follower.compiled(reading.loaded)
+    resumed = None
+    if first.draft is None:  # A file that was edited meanwhile goes to all Envoys.
+        resumed = await _resumed(store, applier, follower, plans, record, reading.loaded)
     return Pipeline(
         source,
         applier,
         follower,
-        await follower.compiled(reading.loaded),
+        compiled,
         rollbacks,
+        record,
         _watch(options, first, applier),
+        resumed,
     )
+
+
+async def _resumed(
+    store: Store,
+    applier: Applier,
+    follower: Follower,
+    plans: Plans,
+    record: StageRecord,
+    head: LoadedConfig,
+) -> Resumed | None:
+    """The stage of the head; None if it has none, or if its base cannot be read any more."""
+
+    async def settings_of(revision: Revision) -> RolloutSettings:
+        return (await applier.config_of(revision)).rollout
+
+    assert head.revision is not None
+    staged = await plans.staged(head.revision, head.config.rollout)
+    if staged is None:
+        return None
+    try:
+        base = await base_of(store, staged, settings_of)
+        if base is None:
+            return None
+        compiled = await follower.compiled((await applier.load(base)).loaded)
+    except ConfigError as error:
+        log.warning("revision %d goes to all Envoys at once:\n%s", head.revision, error)
+        return None
+    nodes = await record.nodes(staged.begun.number)
+    plan = await plans.judged(head.revision, head.config.rollout, staged, nodes)
+    return Resumed(compiled, plan)
 
 
 def _watch(options: StartOptions, first: FirstConfig, applier: Applier) -> FileWatch | None:

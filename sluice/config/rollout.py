@@ -48,6 +48,18 @@ class RolloutCriteria(Strict):
 class RolloutSettings(Strict):
     """How changes of the config are rolled out."""
 
+    nodes: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the connected Envoys that get a change first, at least one. The "
+        "others follow after `soak`, unless the `criteria` are not met. 1: all at once.",
+    )
+    soak: PositiveDuration = Field(
+        60.0,
+        le=MAX_WATCH,
+        description="Time for which the first Envoys are compared with the others.",
+    )
     watch: Duration = Field(
         0.0,
         le=MAX_WATCH,

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from protos.base_pb2 import Node as NodeMessage
 from sluice.config import ConfigError
 from sluice.config.gateway import ControlPlane
 from sluice.config.rollout import RolloutCriteria
 from tests.redis_server import RedisServer
-from tests.xds.rollout.nodes_in_memory import native_envoy
-from xds.candidate.apply import AUTHOR, ROLLBACK, FileSourceError, file_origin
+from tests.xds.rollout.nodes_in_memory import Client, callout, native_envoy
+from tests.xds.rollout.test_stage import StageVerdict
+from xds.candidate.apply import AUTHOR, ROLLBACK, FileSourceError, draft, file_origin
 from xds.candidate.start import StartOptions, first_config
-from xds.delivery.plans import BeginTrial
+from xds.delivery.plans import BeginStage, BeginTrial
 from xds.envoys.observations import Observations
 from xds.pipeline import Pipeline, start_pipeline
 from xds.protocol import resource_types
@@ -24,7 +26,7 @@ from xds.rollout.rollout import Rollout
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.redis import RedisStore
 from xds.sources.store.sqlite import SqliteStore
-from xds.sources.store.store import RevisionInfo, Store, StoreError, StoreUnavailableError
+from xds.sources.store.store import Record, RevisionInfo, Store, StoreError, StoreUnavailableError
 from xds.state import ControlPlaneState
 
 pytestmark = pytest.mark.anyio
@@ -60,6 +62,22 @@ class Plane:
         self.envoy = native_envoy(nodes)
         extensions = pipeline.compiled.snapshot.types[resource_types.EXTENSION].resources
         self.envoy.names[resource_types.EXTENSION] = tuple(extensions)
+        self.named: dict[str, Client] = {}
+
+    def connect(self, *names: str) -> None:
+        """Connect further Envoys, which say who they are, and a worker."""
+        for name in names:
+            client = native_envoy(self.nodes, name)
+            client.names[resource_types.EXTENSION] = self.envoy.names[resource_types.EXTENSION]
+            self.nodes.identify(client.node, NodeMessage(id=name))
+            self.named[name] = client
+        self.named["worker"] = callout(self.nodes)
+
+    @property
+    def staged(self) -> dict[str, str | None]:
+        """The Envoys that say who they are, with the versions that they have."""
+        versions = {name: each.node.version for name, each in self.named.items()}
+        return {name: version for name, version in versions.items() if name != "worker"}
 
     @property
     def in_force(self) -> tuple[int | None, set[str]]:
@@ -71,17 +89,20 @@ class Plane:
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
             while not condition():
-                self.envoy.receive()
+                for client in (self.envoy, *self.named.values()):
+                    client.receive()
                 await asyncio.sleep(0.001)
 
     async def until_in_force(self, revision: int, *models: str) -> None:
         wanted = revision, set(models)
         await self.until(lambda: self.in_force == wanted and self.rollout.in_sync)
 
-    async def write(self, text: str, expected: int | None = None) -> int:
+    async def write(
+        self, text: str, expected: int | None = None, nodes: float | None = None
+    ) -> int:
         candidate = await self.applier.check(text)
         revision = await self.applier.apply(
-            candidate, author="ann", reason="", origin="api", expected=expected
+            candidate, author="ann", reason="", origin="api", expected=expected, nodes=nodes
         )
         return revision.number
 
@@ -91,14 +112,23 @@ class Plane:
 
 @asynccontextmanager
 async def running(
-    options: StartOptions, store: Store | None = None, begin_trial: BeginTrial | None = None
+    options: StartOptions,
+    store: Store | None = None,
+    begin_trial: BeginTrial | None = None,
+    begin_stage: BeginStage | None = None,
 ) -> AsyncIterator[Plane]:
     opened = store or SqliteStore()
     nodes = Nodes(lambda: 0.0)
     rollout = Rollout(nodes, 60.0)
     first = await first_config(options, opened)
     pipeline = await start_pipeline(
-        options, opened, first, rollout, FetchedKeySets(), begin_trial=begin_trial
+        options,
+        opened,
+        first,
+        rollout,
+        FetchedKeySets(),
+        begin_trial=begin_trial,
+        begin_stage=begin_stage,
     )
     plane = Plane(opened, nodes, rollout, pipeline)
     tasks = [
@@ -294,6 +324,129 @@ async def test_a_config_file_that_is_worse_is_not_followed_until_its_next_edit(
         await plane.until_in_force(1, "a")
         replace(file, config("a", "c"))
         await plane.until_in_force(3, "a", "c")
+
+
+SOAKED = "rollout: {nodes: 0.1, soak: 600s}\n"
+ENVOYS = ("envoy-1", "envoy-2", "envoy-3")
+
+
+async def test_a_write_for_a_share_of_the_envoys_reaches_the_others_after_the_soak(
+    tmp_path: Path, file: Path
+) -> None:
+    path = tmp_path / "history.db"
+    async with running(stored(path, config=file), SqliteStore(path)) as plane:
+        plane.connect(*ENVOYS)
+        await plane.until_in_force(1, "a")
+        before = plane.rollout.version
+        await plane.write(config("a", "b", more="rollout: {soak: 1s}\n"), nodes=0.1)
+        await plane.until(lambda: plane.rollout.stage is not None)
+        stage = plane.rollout.stage
+        assert stage is not None
+        assert (stage.revision, stage.begun, stage.share, len(stage.nodes)) == (2, 2, 0.1, 1)
+        assert plane.state.revision == 1
+        await plane.until(lambda: plane.staged[stage.nodes[0]] == stage.version)
+        assert list(plane.staged.values()).count(before) == 2
+        await plane.until_in_force(2, "a", "b")
+        assert set(plane.staged.values()) == {stage.version}
+        assert [each.nodes for each in await plane.history()] == [None, 0.1]
+
+
+async def test_a_stage_that_is_worse_is_rolled_back_by_a_revision(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xds.rollout.stage.TICK", 0.01)
+    path, trials = tmp_path / "history.db", list[StageVerdict]()
+
+    def begin(_: RolloutCriteria) -> StageVerdict:
+        trials.append(StageVerdict())
+        return trials[-1]
+
+    options, store = stored(path, config=file), SqliteStore(path)
+    async with running(options, store, begin_stage=begin) as plane:
+        plane.connect(*ENVOYS)
+        await plane.until_in_force(1, "a")
+        await plane.write(config("a", "b", more=SOAKED))
+        await plane.until(lambda: plane.rollout.stage is not None)
+        trials[0].reason = "model a: 50 % of 200 requests failed"
+        await plane.until_in_force(3, "a")
+        rollback = (await plane.history())[2]
+        assert (rollback.author, rollback.origin) == (AUTHOR, ROLLBACK)
+        assert rollback.reason == f"revision 2 is rejected: {trials[0].reason}"
+        assert plane.state.error == trials[0].reason
+        assert (trials[0].ended, len(trials)) == (1, 1)
+        assert set(plane.staged.values()) == {plane.rollout.version}
+
+
+async def test_a_control_plane_that_starts_in_a_stage_goes_on_with_it(
+    tmp_path: Path, file: Path
+) -> None:
+    path = tmp_path / "history.db"
+    async with running(stored(path, config=file), SqliteStore(path)) as plane:
+        plane.connect(*ENVOYS)
+        await plane.until_in_force(1, "a")
+        await plane.write(config("a", "b", more=SOAKED))
+        await plane.until(lambda: plane.rollout.stage is not None)
+        stage, before = plane.rollout.stage, plane.rollout.version
+        assert stage is not None
+        record: list[Record] = []
+        while not record:
+            record = await plane.store.records("stage")
+    async with running(stored(path, config=file), SqliteStore(path)) as plane:
+        plane.connect(*ENVOYS)
+        await plane.until(lambda: plane.rollout.stage is not None and plane.rollout.in_sync)
+        again = plane.rollout.stage
+        assert again is not None
+        assert (again.nodes, again.begun) == (stage.nodes, 2)
+        assert again.remaining < 600
+        assert (plane.rollout.version, plane.state.revision) == (before, 1)
+        assert plane.staged[stage.nodes[0]] == stage.version
+        assert plane.state.config.models.keys() == {"a", "b"}
+        # The others never have another config than the one in force.
+        assert {each for name, each in plane.staged.items() if name not in stage.nodes} == {before}
+        await plane.write(config("a", "c"), expected=2)
+        await plane.until_in_force(3, "a", "c")
+
+
+async def test_envoys_of_a_stage_that_no_store_knows_are_chosen_when_they_are_back(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xds.delivery.follow.CONNECT", 0.05)
+    path = tmp_path / "history.db"
+    async with running(stored(path, config=file), SqliteStore(path)) as plane:
+        await plane.until_in_force(1, "a")
+        candidate = await plane.applier.check(config("a", "b", more=SOAKED))
+    store = SqliteStore(path)
+    await store.append(draft(candidate.text, candidate.version, "ann", "", "api"), expected=1)
+    async with running(stored(path, config=file), store) as plane:
+        plane.connect(*ENVOYS)
+        await plane.until(lambda: plane.rollout.stage is not None)
+        assert plane.rollout.stage is not None
+        assert len(plane.rollout.stage.nodes) == 1
+        assert plane.state.revision == 1
+
+
+async def test_a_control_plane_undoes_its_stage_when_another_one_finds_the_change_worse(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xds.rollout.stage.TICK", 0.01)
+    monkeypatch.setattr("xds.sources.store.sqlite.POLL_INTERVAL", 0.05)
+    options, verdict = stored(tmp_path / "history.db", config=file), StageVerdict()
+    stores = [SqliteStore(tmp_path / "history.db") for _ in range(2)]
+    async with (
+        running(options, stores[0], begin_stage=lambda _: verdict) as one,
+        running(options, stores[1]) as two,
+    ):
+        for plane in (one, two):
+            plane.connect(*ENVOYS)
+            await plane.until_in_force(1, "a")
+        await one.write(config("a", "b", more=SOAKED))
+        for plane in (one, two):
+            await plane.until(lambda plane=plane: plane.rollout.stage is not None)
+        verdict.reason = "worse"
+        for plane in (one, two):
+            await plane.until_in_force(3, "a")
+            assert plane.rollout.stage is None
+            assert len(await plane.history()) == 3
 
 
 async def test_a_node_that_rejects_everything_makes_one_rollback(

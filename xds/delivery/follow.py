@@ -5,18 +5,19 @@ A config that fails changes nothing.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from sluice.config import ConfigError, Problem
+from sluice.config import ConfigError, JwtIssuer, Problem
 from sluice.config.checked import LoadedConfig
 from sluice.keys.key_set import KeySet
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.resources.found_endpoints import NONE_FOUND, FoundEndpoints
 from xds.rollout.plan import AT_ONCE, Plan
-from xds.rollout.rollout import Rollout, first
+from xds.rollout.rollout import Rollout, Sleep, first
+from xds.rollout.stage import StageView
 from xds.sources.endpoints.discovered import DiscoveredEndpoints, endpoints_of
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.source import ConfigSource, unexpected_error
@@ -35,6 +36,21 @@ OnRejected: TypeAlias = Callable[[CompiledConfig, CompiledConfig | None, str], N
 
 PlanOf: TypeAlias = Callable[[CompiledConfig], Awaitable[Plan]]
 """How a config is rolled out."""
+
+
+OnStage: TypeAlias = Callable[[StageView], None]
+"""What happens after some Envoys have got a config before the others."""
+
+CONNECT: Final = 10.0
+"""Seconds after a start in which Envoys connect again, before some are chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The stage in which a control plane starts: what the other Envoys have, and the plan."""
+
+    base: CompiledConfig
+    plan: Plan
 
 
 async def at_once(_: CompiledConfig) -> Plan:
@@ -75,12 +91,16 @@ class Follower:
         on_rejected: OnRejected | None = None,
         endpoints: DiscoveredEndpoints | None = None,
         plan_of: PlanOf = at_once,
+        on_stage: OnStage | None = None,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._source = source
         self._plan_of = plan_of
         self._started = first.config
         self._key_sets = key_sets
         self._on_rejected = on_rejected
+        self._on_stage = on_stage
+        self._sleep = sleep
         self._endpoints = endpoints or DiscoveredEndpoints()
         self._compiling = asyncio.Lock()
         self._latest: _Compilation | None = None
@@ -134,26 +154,52 @@ class Follower:
             self._endpoints.changed.set()
 
     async def run(
-        self, compiled: CompiledConfig, state: ControlPlaneState, rollout: Rollout
+        self,
+        compiled: CompiledConfig,
+        state: ControlPlaneState,
+        rollout: Rollout,
+        resumed: Resumed | None = None,
     ) -> None:
-        """Roll out the first config, and every change, until the task is cancelled."""
-        await self._roll_out_first(compiled, rollout)
+        """Roll out the first config, and every change, until the task is cancelled.
+
+        `resumed`: the config is in a stage that has begun before the start.
+        """
+        if resumed is None:
+            (compiled,) = await self._with_key_sets(compiled)
+            rollout.submit(compiled)
+        else:
+            await self._resume(compiled, resumed, rollout)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.follow_config(state, rollout))
             group.create_task(self.follow_key_sets(rollout))
             group.create_task(self._endpoints.run())
 
-    async def _roll_out_first(self, compiled: CompiledConfig, rollout: Rollout) -> None:
-        """Roll out the first config, with the key sets that can be fetched soon."""
-        self._key_sets.follow(compiled.remote_issuers)
+    async def _resume(self, compiled: CompiledConfig, resumed: Resumed, rollout: Rollout) -> None:
+        """Go on with a stage. If nobody knows its Envoys, some are chosen when they are back."""
+        base, compiled = await self._with_key_sets(resumed.base, compiled)
+        stage = resumed.plan.stage
+        if stage is not None and stage.nodes:
+            rollout.submit(compiled, base=base, plan=resumed.plan)
+            return
+        rollout.submit(base)
+        await self._sleep(CONNECT)
+        rollout.submit(compiled, plan=resumed.plan)
+
+    async def _with_key_sets(self, *configs: CompiledConfig) -> list[CompiledConfig]:
+        """The configs of the start, with the key sets that can be fetched soon."""
+        self._key_sets.follow(_issuers(configs))
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_KEYS_WAIT):
                 await self._key_sets.first_answers()
-        if self._key_sets.changed.is_set() and compiled.loaded is not None:
-            self._key_sets.changed.clear()
+        changed = self._key_sets.changed.is_set()
+        self._key_sets.changed.clear()
+        return [await self._first(each, again=changed) for each in configs]
+
+    async def _first(self, compiled: CompiledConfig, *, again: bool) -> CompiledConfig:
+        if again and compiled.loaded is not None:
             compiled = await self.compiled(compiled.loaded)
         await self._follow_endpoints(compiled)
-        rollout.submit(compiled)
+        return compiled
 
     async def follow_config(self, state: ControlPlaneState, rollout: Rollout) -> None:
         """Roll out every change of the config."""
@@ -194,12 +240,14 @@ class Follower:
                     await self._renew(rollout)
 
     def _on_ended(self, rollout: Rollout) -> None:
-        """Follow the key sets of the config in force. A rejected config leaves it as it was.
+        """Follow the key sets of the configs that nodes have. A rejected config changes nothing.
 
         During its rollout, new key sets went to the rejected config only.
         """
+        if rollout.stage is not None and self._on_stage is not None:
+            self._on_stage(rollout.stage)
         if rollout.in_force is not None:
-            self._key_sets.follow(rollout.in_force.remote_issuers)
+            self._key_sets.follow(_issuers((rollout.in_force, rollout.staged)))
             if rollout.latest is rollout.in_force:
                 self._endpoints.follow_only(rollout.in_force.config)
         result = rollout.result
@@ -209,20 +257,29 @@ class Follower:
                 self._on_rejected(result.rejected, rollout.in_force, result.failure)
 
     async def _renew(self, rollout: Rollout) -> None:
-        """Roll out the latest config again, with the present key sets and endpoints."""
-        latest = rollout.latest
+        """Roll out the latest config again, with the present key sets and endpoints.
+
+        During a stage, also the one that the other Envoys have.
+        """
+        latest, base = rollout.latest, rollout.base
         if latest is None or latest.loaded is None:
             return
         try:
+            new_base = await self._renewed(base)
             compiled = await self._compiled(latest.loaded)
         except ConfigError as error:
             log.error("new key sets or endpoints change nothing:\n%s", error)
             return
-        if rollout.latest is not latest:
+        if rollout.latest is not latest or rollout.base is not base:
             # Another config has come, or the rollout has ended: it may have older key sets.
             self._key_sets.changed.set()
-        elif not compiled.snapshot.has_same_resources(latest.snapshot):
-            rollout.submit(compiled, renewal=latest is rollout.in_force)
+        elif _differs(compiled, latest) or _differs(new_base, base):
+            rollout.submit(compiled, renewal=latest is rollout.in_force, base=new_base)
+
+    async def _renewed(self, compiled: CompiledConfig | None) -> CompiledConfig | None:
+        if compiled is None or compiled.loaded is None:
+            return compiled
+        return await self._compiled(compiled.loaded)
 
     def log_valid(self, compiled: CompiledConfig, known: Sequence[Problem] = ()) -> None:
         """Log a valid config and its warnings, except those that the config before had too."""
@@ -237,6 +294,21 @@ class Follower:
         for problem in compiled.warnings:
             if _without_place(problem) not in logged:
                 log.warning("%s", problem)
+
+
+def _issuers(configs: Iterable[CompiledConfig | None]) -> Iterable[JwtIssuer]:
+    """The issuers of configs whose key sets are fetched. The first config that has one counts."""
+    found: dict[str, JwtIssuer] = {}
+    for config in configs:
+        for issuer in () if config is None else config.remote_issuers:
+            found.setdefault(issuer.issuer, issuer)
+    return found.values()
+
+
+def _differs(new: CompiledConfig | None, old: CompiledConfig | None) -> bool:
+    if new is None or old is None:
+        return new is not old
+    return not new.snapshot.has_same_resources(old.snapshot)
 
 
 def _without_place(problem: Problem) -> Problem:

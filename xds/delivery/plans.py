@@ -1,13 +1,16 @@
 """Chooses how a revision is rolled out: by `rollout` of its config, and by its origin."""
 
+import asyncio
 import logging
+import time
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from sluice.config.rollout import RolloutCriteria
+from sluice.config.rollout import RolloutCriteria, RolloutSettings
 from xds.candidate.apply import AUTHOR, ROLLBACK
+from xds.delivery.stages import StagedRevision, is_settled, staged_revision
 from xds.resources.compiled import CompiledConfig
-from xds.rollout.plan import AT_ONCE, Plan, Trial
+from xds.rollout.plan import AT_ONCE, Plan, Stage, StageTrial, Trial
 from xds.sources.store.store import Store, StoreError
 
 log = logging.getLogger(__name__)
@@ -16,37 +19,84 @@ BeginTrial: TypeAlias = Callable[[RolloutCriteria], Trial]
 """Begins to judge a change by these criteria."""
 
 
+BeginStage: TypeAlias = Callable[[RolloutCriteria], StageTrial]
+"""Begins to judge the Envoys of a stage by these criteria."""
+
+RETRY_INTERVAL: Final = 1.0
+"""Seconds until the next attempt, while the store does not respond."""
+
+
 class Plans:
-    """Plans of revisions. `in_force` returns the config before the change."""
+    """Plans of revisions. `in_force` returns the config before the change.
+
+    Without `begin_trial` and `begin_stage`, nobody judges the traffic. `now` returns Unix seconds.
+    """
 
     def __init__(
         self,
         store: Store,
         in_force: Callable[[], CompiledConfig | None],
         begin_trial: BeginTrial | None = None,
+        begin_stage: BeginStage | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._in_force = in_force
         self._begin_trial = begin_trial
+        self._begin_stage = begin_stage
+        self._now = now
 
     async def of(self, compiled: CompiledConfig) -> Plan:
-        """The plan of a config that is rolled out next."""
-        settings, in_force = compiled.config.rollout, self._in_force()
+        """The plan of a config that is rolled out next.
+
+        Waits while the store does not respond: a change for a few Envoys must not reach all.
+        """
+        in_force = self._in_force()
         if in_force is None or compiled.revision is None:
             return AT_ONCE
         if in_force.revision == compiled.revision:
             return AT_ONCE  # only a file that the config names has changed
-        try:
-            if await self._records_failure(compiled, in_force):
-                return Plan(records_failure=True)
-            if self._begin_trial is None or not settings.watch:
-                return AT_ONCE
-            if await self._is_settled(compiled.revision):
-                return AT_ONCE
-        except StoreError as error:
-            log.warning("revision %d is not judged: %s", compiled.revision, error)
-            return AT_ONCE
-        return Plan(settings.watch, self._begin_trial(settings.criteria))
+        waits = False
+        while True:
+            try:
+                return await self._of(compiled, compiled.revision, in_force)
+            except StoreError as error:
+                if not waits:
+                    log.warning("the rollout of revision %d waits: %s", compiled.revision, error)
+                waits = True
+            await asyncio.sleep(RETRY_INTERVAL)
+
+    async def _of(self, compiled: CompiledConfig, number: int, in_force: CompiledConfig) -> Plan:
+        if await self._records_failure(compiled, in_force):
+            return Plan(records_failure=True)
+        staged = await self.staged(number, compiled.config.rollout)
+        return await self.judged(number, compiled.config.rollout, staged)
+
+    async def staged(self, number: int, settings: RolloutSettings) -> StagedRevision | None:
+        """The stage of a revision now; None if all Envoys may have it. Raises StoreError."""
+        return await staged_revision(self._store, number, settings, self._now())
+
+    async def judged(
+        self,
+        number: int,
+        settings: RolloutSettings,
+        staged: StagedRevision | None,
+        nodes: frozenset[str] = frozenset(),
+    ) -> Plan:
+        """The plan of a revision that traffic may judge. `nodes` as in `Stage`.
+
+        Raises StoreError.
+        """
+        stage = None if staged is None else self._stage(staged, settings.criteria, nodes)
+        if self._begin_trial is None or not settings.watch or await is_settled(self._store, number):
+            return Plan(stage=stage)
+        return Plan(settings.watch, self._begin_trial(settings.criteria), stage)
+
+    def _stage(
+        self, staged: StagedRevision, criteria: RolloutCriteria, nodes: frozenset[str]
+    ) -> Stage:
+        trial = None if self._begin_stage is None else self._begin_stage(criteria)
+        return Stage(staged.share, staged.seconds, trial, staged.begun.number, nodes)
 
     async def _records_failure(self, compiled: CompiledConfig, in_force: CompiledConfig) -> bool:
         """Whether the revision is the config in force, appended because a change has failed."""
@@ -55,18 +105,3 @@ class Plans:
             return False
         found = await self._store.history(number + 1, 1)
         return bool(found) and (found[0].origin, found[0].author) == (ROLLBACK, AUTHOR)
-
-    async def _is_settled(self, number: int) -> bool:
-        """Whether the revision must stay: it is a rollback, or repeats what one has undone.
-
-        An operator who applies a config again that was rolled back has decided. The steps of a
-        canary, which the control plane makes by itself, have criteria of their own.
-        """
-        revision = await self._store.revision(number)
-        if revision is None or revision.origin == ROLLBACK or revision.author == AUTHOR:
-            return True
-        undo, undone = [await self._store.revision(number - n) for n in (1, 2)]
-        if undo is None or undone is None:
-            return False
-        undid = undo.origin == ROLLBACK and undo.author == AUTHOR
-        return undid and undone.version == revision.version

@@ -4,12 +4,14 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from protos.base_pb2 import Node as NodeMessage
 from sluice.config import ConfigError, GatewayConfig, policy_document
 from sluice.config.checked import LoadedConfig
 from sluice.config.endpoints import EndpointsFrom
@@ -17,11 +19,13 @@ from sluice.contract.names import JWT_FILTER
 from sluice.keys import remote_key_sets
 from tests.extproc.auth.tokens import key_set, rsa_jwk
 from tests.xds.resources.test_resources import model
-from tests.xds.rollout.nodes_in_memory import Client, callout
+from tests.xds.rollout.nodes_in_memory import Client, callout, native_envoy
 from tests.xds.rollout.token_filters import providers_of
 from xds.delivery.follow import Follower
 from xds.protocol.nodes import Nodes
 from xds.protocol.resource_types import ENDPOINT, EXTENSION
+from xds.resources.compiled import CompiledConfig
+from xds.rollout.plan import AT_ONCE, Plan, Stage
 from xds.rollout.rollout import Rollout
 from xds.sources.endpoints.discovered import DiscoveredEndpoints
 from xds.sources.endpoints.file import EndpointFiles
@@ -67,15 +71,28 @@ class Source:
 class Plane:
     """A control plane with one worker, and issuers that the test controls."""
 
-    def __init__(self, first: LoadedConfig, endpoints: DiscoveredEndpoints | None = None) -> None:
+    def __init__(
+        self,
+        first: LoadedConfig,
+        endpoints: DiscoveredEndpoints | None = None,
+        plan: Plan = AT_ONCE,
+    ) -> None:
         self.documents = {ONE: key_set(rsa_jwk(kid="one")), TWO: key_set(rsa_jwk(kid="two"))}
         self.requests: list[str] = []
         self.nodes = Nodes(lambda: 0.0)
         self.rollout = Rollout(self.nodes, 60.0)
         self.source = Source()
         self.worker: Client = callout(self.nodes)
-        follower = Follower(self.source, first, FetchedKeySets(self.fetch), endpoints=endpoints)
+        self.envoys = dict[str, Client]()
+
+        async def plan_of(_: CompiledConfig) -> Plan:
+            return plan
+
+        follower = Follower(
+            self.source, first, FetchedKeySets(self.fetch), endpoints=endpoints, plan_of=plan_of
+        )
         compiled = follower.compile(first)
+        self.extensions = tuple(compiled.snapshot.types[EXTENSION].resources)
         self.state = ControlPlaneState(
             "gateway.yaml", compiled, self.nodes, self.rollout, endpoints=endpoints
         )
@@ -88,16 +105,27 @@ class Plane:
         self.requests.append(uri)
         return self.documents[uri].encode()
 
-    def key_sets(self) -> str:
-        """The key sets in the published filter."""
-        found = providers_of(self.nodes.snapshot) if self.nodes.snapshot.version else {}
+    def connect(self, *names: str) -> None:
+        """Connect Envoys that say who they are."""
+        for name in names:
+            self.envoys[name] = client = native_envoy(self.nodes, name)
+            client.names[EXTENSION] = self.extensions
+            self.nodes.identify(self.envoys[name].node, NodeMessage(id=name))
+
+    def key_sets(self, envoy: str | None = None) -> str:
+        """The key sets in the published filter, or in that of an Envoy."""
+        snapshot = self.nodes.snapshot
+        if envoy is not None:
+            snapshot = self.nodes.snapshot_of(self.envoys[envoy].node)
+        found = providers_of(snapshot) if snapshot.version else {}
         sources = (each.local_jwks for each in found.values())
         return "".join(each.inline_string or "" for each in sources if each is not None)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
             while not condition():
-                self.worker.receive()
+                for client in (self.worker, *self.envoys.values()):
+                    client.receive()
                 await asyncio.sleep(0.001)
 
     async def stop(self) -> None:
@@ -144,6 +172,34 @@ async def test_the_keys_of_another_uri_are_fetched_when_its_config_is_in_force()
     plane.source.queue.put_nowait(loaded(TWO))
     await plane.until(lambda: '"two"' in plane.key_sets())
     assert '"one"' not in plane.key_sets()
+    await plane.stop()
+
+
+async def test_during_a_stage_the_key_sets_of_both_configs_are_fetched_and_renewed() -> None:
+    plane = Plane(loaded(ONE), plan=Plan(stage=Stage(0.5, 600.0)))
+    plane.connect("envoy-1", "envoy-2")
+    await plane.until(lambda: plane.rollout.version is not None and plane.rollout.in_sync)
+    other = loaded(ONE)
+    (one,), (two,) = (loaded(each).config.auth.issuers for each in (ONE, TWO))
+    issuers = (one, two.model_copy(update={"issuer": "j"}))
+    auth = other.config.auth.model_copy(update={"issuers": issuers})
+    config = other.config.model_copy(update={"auth": auth})
+    plane.source.queue.put_nowait(
+        replace(other, config=config, policy=policy_document(config, Path()))
+    )
+    await plane.until(lambda: plane.rollout.stage is not None)
+    assert plane.rollout.stage is not None
+    (staged,) = plane.rollout.stage.nodes
+    (waiting,) = {"envoy-1", "envoy-2"} - {staged}
+    await plane.until(lambda: '"two"' in plane.key_sets(staged) and plane.rollout.in_sync)
+    assert '"one"' in plane.key_sets(staged)
+    assert '"two"' not in plane.key_sets(waiting)
+    plane.documents[ONE] = ROTATED
+    for envoy in (staged, waiting):
+        await plane.until(lambda envoy=envoy: '"rotated"' in plane.key_sets(envoy))  # type: ignore[misc]
+        assert '"one"' not in plane.key_sets(envoy)
+    assert plane.rollout.stage is not None
+    assert plane.rollout.stage.nodes == (staged,)
     await plane.stop()
 
 
