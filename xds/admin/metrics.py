@@ -13,6 +13,7 @@ from xds.envoys.fleet import count_states
 from xds.envoys.observations import Observations
 from xds.envoys.reporters import SOURCES
 from xds.protocol import resource_types
+from xds.protocol.client_streams import by_client
 from xds.state import ControlPlaneState
 
 HELP = {
@@ -49,7 +50,7 @@ class StateCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """The current metrics."""
         state, rollout = self._state, self._state.rollout
-        kinds = Counter(node.kind for node in state.nodes)
+        kinds = Counter(streams[0].kind for streams in by_client(state.nodes))
         versions = {rollout.version: 1} if rollout.version is not None else {}
         return [
             _gauge("sluice_xds_version_info", "version", versions),

@@ -1,7 +1,7 @@
 """The status of the control plane: the version in force, the latest error, and every node."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel
 
@@ -17,7 +17,8 @@ from xds.admin.traffic import (
     version_traffic,
 )
 from xds.envoys.fleet import EndpointView, EnvoyView
-from xds.protocol.nodes import Node, NodeKind
+from xds.protocol.client_streams import by_client
+from xds.protocol.nodes import Node, NodeKind, Nodes
 from xds.protocol.snapshot import Snapshot
 from xds.protocol.stream import TypeState
 from xds.resources.envoy_versions import CALLOUT_ONLY, gets_native_routes, is_envoy
@@ -40,7 +41,7 @@ class TypeStatus(BaseModel):
 
 
 class NodeStatus(BaseModel):
-    """One connected node.
+    """One connected node, with one stream or several (`xds.protocol.client_streams`).
 
     `version` is the config version that the node accepted completely last; None if there is none.
     `variant` is `callout-only` for an Envoy that is too old for native routes; empty for others.
@@ -149,8 +150,8 @@ def status_of(state: ControlPlaneState, placement: PlacementCache | None = None)
 
 def node_statuses(state: ControlPlaneState) -> list[NodeStatus]:
     """The connected nodes."""
-    nodes, groups = state.nodes, state.config.node_groups
-    found = [_node(node, nodes.snapshot_of(node), groups) for node in nodes]
+    groups = state.config.node_groups
+    found = [_node(streams, state.nodes, groups) for streams in by_client(state.nodes)]
     return sorted(found, key=lambda node: (node.kind, node.id))
 
 
@@ -165,24 +166,33 @@ def _envoy(view: EnvoyView, now: float) -> EnvoyStatus:
     )
 
 
-def _node(node: Node, snapshot: Snapshot, groups: Mapping[str, NodeGroup]) -> NodeStatus:
-    pid = node.metadata.get("pid")
+def _node(streams: Sequence[Node], nodes: Nodes, groups: Mapping[str, NodeGroup]) -> NodeStatus:
+    """The status of a client: what it says of itself on its first stream, and the types of all."""
+    node, pid = streams[0], streams[0].metadata.get("pid")
+    types: dict[str, TypeStatus] = {}
+    for stream in streams:
+        types = {**_types(stream, nodes.snapshot_of(stream)), **types}
+    behind = (each for each in streams if not each.stream.in_sync(nodes.snapshot_of(each)))
     return NodeStatus(
         id=node.id,
         kind=node.kind,
         agent=node.agent,
         pid=int(pid) if isinstance(pid, float | int) else None,
-        version=node.version,
+        version=next(behind, node).version,
         variant="" if not is_envoy(node) or gets_native_routes(node) else CALLOUT_ONLY,
         group=group_of(groups, node.id, node.cluster, node.locality) if is_envoy(node) else None,
         cluster=node.cluster,
         locality=node.locality,
         connected_at=node.connected_at,
-        types={
-            each.name: _type(state, node.stream.in_sync(snapshot, (each,)))
-            for each, state in node.stream.types.items()
-        },
+        types=types,
     )
+
+
+def _types(node: Node, snapshot: Snapshot) -> dict[str, TypeStatus]:
+    return {
+        each.name: _type(state, node.stream.in_sync(snapshot, (each,)))
+        for each, state in node.stream.types.items()
+    }
 
 
 def _type(state: TypeState, in_sync: bool) -> TypeStatus:

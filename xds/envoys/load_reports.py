@@ -17,6 +17,7 @@ from sluice.contract.paths import LOAD_METHOD, LOAD_SERVICE
 from sluice.contract.traffic import REPORT_INTERVAL
 from xds.envoys.reporters import MAX_REPORTED, Counts, Reporter, SourceName
 from xds.envoys.reports import MAX_COUNT, InvalidReportError
+from xds.protocol.reflection import Method
 from xds.protocol.shared_names import OverLimitError
 
 MAX_CLUSTERS: Final = MAX_REPORTED + 100
@@ -32,6 +33,7 @@ class LoadReportReader:
     source: SourceName = "envoy"
     service = LOAD_SERVICE
     method = LOAD_METHOD
+    messages = Method(LoadStatsRequest, LoadStatsResponse)
     greeting: bytes | None = LoadStatsResponse(
         # Also those that come with a later config.
         send_all_clusters=True,

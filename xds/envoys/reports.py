@@ -20,6 +20,7 @@ from sluice.printable import printable
 from xds.envoys.observations import MAX_REPORTERS, Observations
 from xds.envoys.reporters import Reporter, SourceName
 from xds.protocol.nodes import MAX_NODE_TEXT
+from xds.protocol.reflection import Method, ServiceDescription
 from xds.protocol.shared_names import OverLimitError
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class ReportReader(Protocol):
     source: SourceName
     service: str
     method: str
+    messages: Method
     greeting: bytes | None
     """The response to the first message of a stream."""
 
@@ -92,6 +94,12 @@ class ReportService:
         self._stopping = asyncio.Event()
         self._logged_at = -LOG_INTERVAL
         self._streams = 0
+
+    @property
+    def description(self) -> ServiceDescription:
+        """What reflection says of the service."""
+        reader = self._reader
+        return ServiceDescription(reader.service, {reader.method: reader.messages})
 
     @property
     def handler(self) -> grpc.GenericRpcHandler:

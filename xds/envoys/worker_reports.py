@@ -26,6 +26,7 @@ from xds.envoys.reporters import (
     SourceName,
 )
 from xds.envoys.reports import MAX_COUNT, InvalidReportError
+from xds.protocol.reflection import Method
 from xds.protocol.shared_names import OverLimitError
 
 _STATES: Final = frozenset(BreakerState)
@@ -37,6 +38,7 @@ class WorkerReportReader:
     source: SourceName = "worker"
     service = OBSERVATION_SERVICE
     method = OBSERVATION_METHOD
+    messages = Method(Report, Received)
     greeting: bytes | None = None
 
     def __init__(self) -> None:

@@ -5,8 +5,7 @@ A response has names, versions and states. It has no content, so it has no secre
 
 import asyncio
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -17,8 +16,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos.client_status_pb2 import ClientConfig, ClientStatusRequest, ClientStatusResponse
 from sluice.contract.paths import CSDS_FETCH, CSDS_SERVICE, CSDS_STREAM
+from xds.protocol.client_streams import by_client
 from xds.protocol.node_matching import UnsupportedMatcherError, matching
 from xds.protocol.nodes import Node, Nodes
+from xds.protocol.reflection import Method, ServiceDescription
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import Snapshot
 from xds.protocol.stream import ResourceState, Stream, TypeState
@@ -72,6 +73,13 @@ class ClientStatusService:
         self._stopping = asyncio.Event()
         self._turn = asyncio.Lock()
         self._calls = 0
+
+    @property
+    def description(self) -> ServiceDescription:
+        """What reflection says of the service."""
+        messages = ClientStatusRequest, ClientStatusResponse
+        methods = {CSDS_STREAM: Method(*messages), CSDS_FETCH: Method(*messages, streams=False)}
+        return ServiceDescription(CSDS_SERVICE, methods)
 
     @property
     def handler(self) -> grpc.GenericRpcHandler:
@@ -152,7 +160,7 @@ async def _response(message: bytes, nodes: Nodes) -> ClientStatusResponse | _Ref
 async def _states(nodes: Sequence[Node], all_nodes: Nodes) -> ClientStatusResponse:
     """The states of these nodes. The event loop continues after each of them."""
     response, left = ClientStatusResponse(), MAX_RESOURCES
-    for streams in _by_client(nodes):
+    for streams in by_client(nodes):
         first, config = streams[0], response.config.add()
         config.node.id = first.id
         config.node.user_agent_name = first.agent
@@ -163,17 +171,6 @@ async def _states(nodes: Sequence[Node], all_nodes: Nodes) -> ClientStatusRespon
                 left -= _add(config, node.stream, resource_type, snapshot, left)
         await asyncio.sleep(0)
     return response
-
-
-def _by_client(nodes: Sequence[Node]) -> Iterator[list[Node]]:
-    """The streams of each client: one if it is aggregated, or one for each type."""
-    separate: Mapping[str, list[Node]] = defaultdict(list)
-    for node in nodes:
-        if node.stream.aggregated:
-            yield [node]
-        else:
-            separate[node.id].append(node)
-    yield from separate.values()
 
 
 def _add(

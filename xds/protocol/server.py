@@ -21,7 +21,11 @@ from xds.protocol.encoding import ResponseEncoder
 from xds.protocol.exchange import Exchange, Request
 from xds.protocol.nodes import Node, Nodes
 from xds.protocol.receiving import Receiving
-from xds.protocol.reflection import add_health_and_reflection, report_serving
+from xds.protocol.reflection import (
+    ServiceDescription,
+    add_health_and_reflection,
+    report_serving,
+)
 from xds.protocol.request_log import RequestLog
 from xds.protocol.resource_types import BY_URL, ResourceType
 from xds.protocol.sending import SEND_TIMEOUT, Sending
@@ -87,6 +91,10 @@ class Service(Protocol):
     """A gRPC service beside those of xDS."""
 
     @property
+    def description(self) -> ServiceDescription:
+        """What reflection says of it."""
+
+    @property
     def handler(self) -> grpc.GenericRpcHandler:
         """Its methods."""
 
@@ -128,7 +136,11 @@ class XdsServer:
         self._server.add_generic_rpc_handlers(
             (*map(self._handlers, SERVICES), *(service.handler for service in services))
         )
-        self._health = add_health_and_reflection(self._server)
+        self._described = [
+            *(each.description for each in SERVICES),
+            *(each.description for each in services),
+        ]
+        self._health = add_health_and_reflection(self._server, self._described)
         try:
             if credentials is None:
                 self._port = self._server.add_insecure_port(address)
@@ -143,7 +155,7 @@ class XdsServer:
 
     async def report_serving(self) -> None:
         """Report SERVING to health checks."""
-        await report_serving(self._health)
+        await report_serving(self._health, self._described)
 
     async def stop(self) -> None:
         """Report NOT_SERVING to health checks, end every stream, and stop listening."""

@@ -17,6 +17,7 @@ from sluice.contract.paths import ADS_DELTA_METHOD, ADS_METHOD, ADS_SERVICE
 from xds.protocol import resource_types
 from xds.protocol.encoding import ResponseEncoder
 from xds.protocol.exchange import DeltaExchange, Exchange, SotwExchange
+from xds.protocol.reflection import Method, ServiceDescription
 from xds.protocol.resource_types import ResourceType
 
 
@@ -43,6 +44,12 @@ class DiscoveryService:
     name: str
     type: ResourceType | None
     methods: Mapping[str, Variant]
+
+    @property
+    def description(self) -> ServiceDescription:
+        """What reflection says of the service."""
+        methods = {name: Method(each.request, each.response) for name, each in self.methods.items()}
+        return ServiceDescription(self.name, methods)
 
 
 SERVICES: Final = (

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from protos.base_pb2 import Node as NodeMessage
 from sluice.config import GatewayConfig
 from sluice.contract.traffic import latency_bin
 from tests.xds.sotw_node import SotwNode
@@ -11,6 +12,7 @@ from xds.admin.status import status_of
 from xds.envoys.observations import Observations
 from xds.envoys.reporters import BreakerState, BreakerView, Counts
 from xds.protocol import resource_types
+from xds.protocol.delta import DeltaRequest, DeltaStream
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import EMPTY, Resource, Snapshot
 from xds.protocol.sotw import SotwRequest
@@ -55,6 +57,31 @@ def test_a_node_is_shown_with_the_config_version_that_it_accepted() -> None:
     assert seen.version == "v2"
     assert seen.types["policy"].in_sync
     assert seen.types["policy"].acked == "v1"
+
+
+def test_an_envoy_with_a_stream_for_each_type_is_one_node() -> None:
+    nodes = Nodes(lambda: 7.0)
+    state = ControlPlaneState(
+        "file", CompiledConfig(GatewayConfig(), EMPTY), nodes, Rollout(nodes, 1.0)
+    )
+    types = resource_types.CLUSTER, resource_types.ROUTE
+    nodes.publish(Snapshot.of({each: {"a": Resource.of(b"1")} for each in types}, "v1"))
+    for each in types:
+        stream = DeltaStream(aggregated=False)
+        node = nodes.connect(stream)
+        nodes.identify(node, NodeMessage(id="envoy-1"))
+        subscription = DeltaRequest(each, subscribe=("a",))
+        nodes.on_request(node, each, stream.on_request(subscription, 0))
+        (response,) = stream.responses(nodes.snapshot_of(node), 0.0)
+        if each is resource_types.CLUSTER:
+            answer = DeltaRequest(each, nonce=response.nonce)
+            nodes.on_request(node, each, stream.on_request(answer, 0))
+    (seen,) = status_of(state).nodes
+    assert (seen.id, seen.kind, seen.version) == ("envoy-1", "envoy", None)
+    assert {name: each.in_sync for name, each in seen.types.items()} == {
+        "clusters": True,
+        "routes": False,
+    }
 
 
 def test_the_traffic_and_the_breakers_of_versions_of_the_config_are_shown() -> None:
