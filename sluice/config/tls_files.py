@@ -3,6 +3,7 @@
 Envoy reads those of `listener.tls`. The control plane sends it those of versions (`secrets`).
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,6 +37,12 @@ CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 _PEM_CERTIFICATE: Final = "write a file that begins with -----BEGIN CERTIFICATE-----"
 _PEM_KEY: Final = "write a file that begins with -----BEGIN PRIVATE KEY-----"
+
+_PUBLIC_HALVES: Final[dict[bytes, bytes]] = {}
+"""Public halves by the SHA-256 of the private key's file. Every change of a config is checked with
+all keys, and the check of a large RSA key takes longer than that of the config."""
+
+_MAX_PUBLIC_HALVES: Final = 256
 
 EXPIRES_SOON = timedelta(days=14)
 """Remaining time of a certificate from which on there is a warning."""
@@ -211,6 +218,17 @@ def _public_key(certificate: x509.Certificate) -> bytes:
 
 def _public_half(content: bytes) -> bytes:
     """The public half of the private key in a PEM file. Raises UnusableFileError."""
+    digest = hashlib.sha256(content).digest()
+    found = _PUBLIC_HALVES.get(digest)
+    if found is None:
+        found = _read_public_half(content)
+        if len(_PUBLIC_HALVES) >= _MAX_PUBLIC_HALVES:
+            _PUBLIC_HALVES.clear()
+        _PUBLIC_HALVES[digest] = found
+    return found
+
+
+def _read_public_half(content: bytes) -> bytes:
     try:
         key = load_pem_private_key(content, password=None)
     except TypeError:

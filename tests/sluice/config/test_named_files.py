@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    load_pem_private_key,
+)
 
 from sluice.config import ConfigError
 from sluice.config.files import READABLE
@@ -291,3 +294,20 @@ def test_wrong_content_of_a_file_of_redis_is_an_error_on_every_machine(folder: P
         "limits.backend.tls.ca",
         "limits.backend.password_file",
     ]
+
+
+def test_a_private_key_is_examined_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examination of an RSA key takes long, and every change of a config checks all keys."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    (folder / "cert.pem").write_bytes(certificate(key))
+    (folder / "key.pem").write_bytes(private_key(key))
+    examined = []
+
+    def examine(content: bytes, password: None) -> object:
+        examined.append(content)
+        return load_pem_private_key(content, password)
+
+    monkeypatch.setattr("sluice.config.tls_files.load_pem_private_key", examine)
+    for _ in range(3):
+        assert check(folder, TLS) == ([], [])
+    assert len(examined) == 1
