@@ -32,7 +32,7 @@ class EndpointErrors(Protocol):
 
 def _of_sources(compiled: CompiledConfig, errors: Mapping[EndpointsFrom, str]) -> Iterator[Finding]:
     """The warnings about the sources of endpoints."""
-    for path, version in compiled.config.versions() if compiled.found or errors else ():
+    for path, version in compiled.config.referring_versions() if compiled.found or errors else ():
         origin = version.endpoints_from
         if origin is None:
             continue

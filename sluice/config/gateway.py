@@ -1,6 +1,6 @@
 """The whole config of a gateway, and the sections for its processes and addresses."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import Literal, Self
@@ -365,19 +365,24 @@ class GatewayConfig(Strict):
             self.callout.addresses(),
             self.telemetry.metrics.address,
         )
-        endpoints: Iterable[tuple[KeyPath, str]] = (
-            ((*path, "endpoints", index, "address"), endpoint.address)
-            for path, version in self.versions()
-            for index, endpoint in enumerate(version.endpoints)
-        )
-        endpoints = list(endpoints)
-        check_addresses(servers, endpoints)
+        check_addresses(servers, self._endpoints_at)
         for name, group in self.node_groups.items():
             if group.listener.address is not None:
                 at: KeyPath = ("node_groups", name, "listener", "address")
                 of_group = replace(servers, listener=group.listener.address, listener_path=at)
-                check_addresses(of_group, endpoints)
+                check_addresses(of_group, self._endpoints_at)
         return self
+
+    def _endpoints_at(self, addresses: Collection[str]) -> Iterator[tuple[KeyPath, str]]:
+        """The keys of the endpoints with one of these addresses, and their addresses."""
+        for model_name, model in self.models.items():
+            if model.addresses.isdisjoint(addresses):
+                continue
+            for name, version in model.versions.items():
+                at: KeyPath = ("models", model_name, "versions", name, "endpoints")
+                for index, endpoint in enumerate(version.endpoints):
+                    if endpoint.address in addresses:
+                        yield (*at, index, "address"), endpoint.address
 
     @model_validator(mode="after")
     def _groups_name_models(self) -> Self:
@@ -426,7 +431,7 @@ class GatewayConfig(Strict):
         address = self.control_plane.xds
         encrypted = self.identity is not None and self.identity.control_plane is not None
         if not encrypted and not is_local(split_host_port(address)[0]):
-            for path, version in self.versions():
+            for path, version in self.referring_versions():
                 if version.needs_secrets:
                     raise invalid(
                         f"the control plane would send secrets to all who can reach {address}: "
@@ -446,10 +451,10 @@ class GatewayConfig(Strict):
                     raise invalid(message, ("models", name, "mirror"))
         return self
 
-    def versions(self) -> Iterator[tuple[tuple[str, str, str, str], Version]]:
-        """Every version of every model, with its key path."""
+    def referring_versions(self) -> Iterator[tuple[tuple[str, str, str, str], Version]]:
+        """The versions with a reference (`Version.refers`), with their key paths."""
         for model_name, model in self.models.items():
-            for name, version in model.versions.items():
+            for name, version in model.referring:
                 yield ("models", model_name, "versions", name), version
 
     @model_validator(mode="after")

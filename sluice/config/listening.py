@@ -4,7 +4,7 @@ Processes on different machines may have equal addresses. Those of one group are
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -38,9 +38,11 @@ class Servers:
     listener_path: KeyPath = ("listener", "address")
 
 
-def check_addresses(servers: Servers, endpoints: Iterable[Named]) -> None:
+def check_addresses(
+    servers: Servers, endpoints_at: Callable[[Collection[str]], Iterable[Named]]
+) -> None:
     """Raises the error of an address that two servers of one machine have, or of an endpoint that
-    is a server of the gateway.
+    is a server of the gateway. `endpoints_at` returns the endpoints with one of these addresses.
     """
     for machine in _machines(servers):
         by_port: dict[str, list[tuple[KeyPath, str]]] = defaultdict(list)
@@ -51,7 +53,7 @@ def check_addresses(servers: Servers, endpoints: Iterable[Named]) -> None:
                     message = f"another server of this machine has {address}: write another port"
                     raise invalid(message, path, other)
             by_port[port].append((path, host))
-    _check_endpoints(servers, endpoints)
+    _check_endpoints(servers, endpoints_at)
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -66,13 +68,13 @@ def _hosts(host: str) -> set[str]:
     return set(LOOPBACK_HOSTS) if is_localhost(host) else {host}
 
 
-def _check_endpoints(servers: Servers, endpoints: Iterable[Named]) -> None:
+def _check_endpoints(
+    servers: Servers, endpoints_at: Callable[[Collection[str]], Iterable[Named]]
+) -> None:
     """An endpoint on loopback is on the machine of Envoy, which is the first one."""
     machine = next(_machines(servers))
     own = {each: path for path, address in machine for each in _reached_at(address)}
-    for at, endpoint in endpoints:
-        if endpoint not in own:
-            continue
+    for at, endpoint in endpoints_at(own):
         server = own[endpoint]
         if server == servers.listener_path:
             effect = "this is the gateway itself, so that requests would go in a circle"

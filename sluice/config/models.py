@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
@@ -134,6 +134,16 @@ class Version(Strict):
         if self.endpoints_from is not None and self.endpoints_from.dns is not None:
             return [(("endpoints_from", "dns", "name"), self.endpoints_from.dns.endpoint)]
         return [(("endpoints", n, "address"), each) for n, each in enumerate(self.endpoints)]
+
+    @property
+    def refers(self) -> bool:
+        """Whether the version names what is not in the config: secrets, CAs, or a source of its
+        endpoints. Few versions do."""
+        return (
+            self.tls is not None
+            or bool(self.headers_from_secret)
+            or self.endpoints_from is not None
+        )
 
     @property
     def needs_secrets(self) -> bool:
@@ -351,6 +361,10 @@ class Pool(Strict):
     )
 
 
+_CACHED: Final = ("serialized", "digest", "rules", "addresses", "referring")
+"""Properties of a model that are computed once."""
+
+
 class Model(Strict):
     """A model: its paths, its versions and endpoints, and the rules for its requests."""
 
@@ -432,9 +446,20 @@ class Model(Strict):
         )
         return f"{kept}{bool(self.inputs or self.outputs)}".encode()
 
+    @cached_property
+    def addresses(self) -> frozenset[str]:
+        """The addresses of the endpoints of all versions."""
+        endpoints = (each.endpoints for each in self.versions.values())
+        return frozenset(each.address for each in chain.from_iterable(endpoints))
+
+    @cached_property
+    def referring(self) -> tuple[tuple[str, "Version"], ...]:
+        """The versions with a reference (`Version.refers`), and their names."""
+        return tuple((name, each) for name, each in self.versions.items() if each.refers)
+
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        for name in ("serialized", "digest", "rules"):  # `model_copy` may change the copy
+        for name in _CACHED:  # `model_copy` may change the copy
             copied.__dict__.pop(name, None)
         return copied
 

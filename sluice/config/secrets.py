@@ -101,7 +101,7 @@ def read_secrets(
 
 def _versions(config: GatewayConfig) -> Iterator[tuple[tuple[str, str, str, str], Version]]:
     """The versions with secrets, with their key paths."""
-    for path, version in config.versions():
+    for path, version in config.referring_versions():
         if version.tls is not None or version.headers_from_secret:
             yield path, version
 

@@ -21,7 +21,7 @@ def named_secrets(loaded: LoadedConfig) -> list[Json]:
     values of headers are `(redacted)`.
     """
     found = []
-    for path, version in loaded.config.versions():
+    for path, version in loaded.config.referring_versions():
         cluster = cluster_name(path[1], path[3])
         found += list(_of_version(cluster, version, loaded.directory.absolute()))
     roots = system_roots_file(os.environ)

@@ -68,7 +68,7 @@ def _envoy(options: argparse.Namespace) -> int:
         loaded, snapshot, options.node_id, with_secrets=options.with_secrets
     )
     if not options.with_secrets and any(
-        version.headers_from_secret for _, version in loaded.config.versions()
+        version.headers_from_secret for _, version in loaded.config.referring_versions()
     ):
         show_note("the values of headers_from_secret are (redacted); --with-secrets includes them")
     print(serialized(options.output, bootstrap), end="")

@@ -38,7 +38,7 @@ def _disruption_allowed(config: GatewayConfig) -> Found:
 
 
 def _plain_text_secret(config: GatewayConfig) -> Found:
-    for path, version in config.versions():
+    for path, version in config.referring_versions():
         if version.headers_from_secret and version.tls is None:
             remote = [e for _, e in version.named() if not is_local(split_host_port(e.address)[0])]
             if remote:
@@ -47,7 +47,7 @@ def _plain_text_secret(config: GatewayConfig) -> Found:
 
 
 def _any_server_allowed(config: GatewayConfig) -> Found:
-    for path, version in config.versions():
+    for path, version in config.referring_versions():
         if version.tls is not None and version.tls.allow_any_server:
             message = "an attacker who intercepts the connections can read and change the requests"
             yield (*path, "tls", "allow_any_server"), message

@@ -93,7 +93,7 @@ class DiscoveredEndpoints:
         """The origins that need a source: Envoy resolves names itself."""
         if self._latest is None or self._latest[0] is not config:
             named: Iterable[EndpointsFrom | None] = (
-                version.endpoints_from for _, version in config.versions()
+                version.endpoints_from for _, version in config.referring_versions()
             )
             origins = frozenset(each for each in named if each is not None and each.dns is None)
             self._latest = config, origins
