@@ -110,7 +110,8 @@ def wait_for_nodes(api: Api, revision: int, version: str, timeout: float) -> int
             # The status of many nodes is large, and costs the control plane time.
             pause = JUDGED_INTERVAL if look.judged else POLL_INTERVAL
             time.sleep(max(pause, time.monotonic() - began))
-    found = "no node is connected" if not look.nodes else f"accepted by {len(look.nodes)} nodes"
+    accepted, nobody = f"accepted by {len(look.nodes)} nodes", "no node is connected to this server"
+    found = accepted if look.nodes else nobody
     show_note(f"revision {revision} is in force, {found}")
     return ExitStatus.OK
 

@@ -239,6 +239,20 @@ async def test_a_watched_file_and_writes_share_one_history(tmp_path: Path, file:
         await plane.until_in_force(5, "a", "e")
 
 
+async def test_a_file_that_is_first_watched_with_the_text_of_the_head_undoes_no_later_write(
+    tmp_path: Path, file: Path
+) -> None:
+    path = tmp_path / "history.db"
+    async with running(stored(path, config=file), SqliteStore(path)) as plane:
+        await plane.write(config("b"), expected=1)
+    write(file, config("b"))
+    async with running(stored(path, watch=file), SqliteStore(path)) as plane:
+        await plane.until_in_force(3, "b")
+        await plane.write(config("b", "c"), expected=3)
+    async with running(stored(path, watch=file), SqliteStore(path)) as plane:
+        await plane.until_in_force(4, "b", "c")
+
+
 async def test_an_edit_while_no_control_plane_runs_is_applied_at_the_start(
     tmp_path: Path, file: Path
 ) -> None:

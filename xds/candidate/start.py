@@ -73,6 +73,7 @@ class StartOptions:
 
 _FIRST_REASON: Final = "the first config of the store"
 _MISSED_REASON: Final = "edited while no control plane was running"
+_SAME_REASON: Final = "the file has the config of the head when it is first watched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +129,12 @@ def _watched(options: StartOptions, path: Path, head: Revision, known: str | Non
     except ConfigError as error:
         log.error("config %s is not valid and changes nothing:\n%s", path, error)
         return FirstConfig(_of_head(head, options), head, file=file)
-    if loaded.text in (known, head.text):
+    if loaded.text == known:
         return FirstConfig(_of_head(head, options), head, file=file)
-    edited = draft(
-        loaded.text, loaded.policy.version, FILE_AUTHOR, _MISSED_REASON, file_origin(path)
-    )
+    # A file that has the text of the head needs a revision too. Without it, the next start after
+    # another change would take the file for an edit, which would undo this change.
+    reason = _SAME_REASON if loaded.text == head.text else _MISSED_REASON
+    edited = draft(loaded.text, loaded.policy.version, FILE_AUTHOR, reason, file_origin(path))
     return FirstConfig(file.reading, head, edited, file)
 
 
