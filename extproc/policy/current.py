@@ -1,4 +1,4 @@
-"""The policy that decides, and the refresh of its remote key sets."""
+"""One policy of a worker, and the refresh of its remote key sets."""
 
 from collections import Counter
 from collections.abc import Awaitable
@@ -37,7 +37,10 @@ class KeySetFetches:
 
 
 class CurrentPolicy:
-    """Holds the policy in force; None until the first one arrives."""
+    """Holds a policy that decides; None until the first one arrives.
+
+    Policies with the same authenticator share its fetches in `key_sets`.
+    """
 
     def __init__(self, key_sets: KeySetFetches | None = None) -> None:
         self.current: Policy | None = None
