@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from sluice.config.finding import WarningKind
-from sluice.config.values import FilePath, HostName, HostPort, Name, Strict
+from sluice.config.values import FilePath, HostName, HostPort, Name, Outside, Strict
 
 MAX_ENDPOINTS: Final = 10_000
 """Maximum endpoints of one version."""
@@ -29,7 +29,7 @@ NO_ENDPOINTS: Final = WarningKind(
 class Endpoint(Strict):
     """A model server that serves the version."""
 
-    address: HostPort
+    address: Annotated[HostPort, Outside.SERVER]
     weight: int = Field(1, ge=1, le=128, description="Load balancing weight.")
     drain: bool = Field(
         False,
@@ -41,7 +41,7 @@ class Endpoint(Strict):
 class DnsEndpoints(Strict):
     """The addresses of a name, which Envoy asks a name server for every 5 seconds."""
 
-    name: HostName
+    name: Annotated[HostName, Outside.SERVER]
     port: int = Field(ge=1, le=65535)
     kind: Literal["strict", "logical"] = Field(
         "strict",

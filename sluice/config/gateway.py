@@ -365,24 +365,23 @@ class GatewayConfig(Strict):
             self.callout.addresses(),
             self.telemetry.metrics.address,
         )
-        check_addresses(servers, self._endpoints_at)
+        check_addresses(servers, self._servers_on)
         for name, group in self.node_groups.items():
             if group.listener.address is not None:
                 at: KeyPath = ("node_groups", name, "listener", "address")
                 of_group = replace(servers, listener=group.listener.address, listener_path=at)
-                check_addresses(of_group, self._endpoints_at)
+                check_addresses(of_group, self._servers_on)
         return self
 
-    def _endpoints_at(self, addresses: Collection[str]) -> Iterator[tuple[KeyPath, str]]:
-        """The keys of the endpoints with one of these addresses, and their addresses."""
+    def _servers_on(self, ports: Collection[str]) -> Iterator[tuple[KeyPath, str]]:
+        """The keys of the endpoints with one of these ports, and their addresses."""
         for model_name, model in self.models.items():
-            if model.addresses.isdisjoint(addresses):
+            if model.ports.isdisjoint(ports):
                 continue
             for name, version in model.versions.items():
-                at: KeyPath = ("models", model_name, "versions", name, "endpoints")
-                for index, endpoint in enumerate(version.endpoints):
-                    if endpoint.address in addresses:
-                        yield (*at, index, "address"), endpoint.address
+                for path, endpoint in version.named():
+                    if endpoint.address.rpartition(":")[2] in ports:
+                        yield ("models", model_name, "versions", name, *path), endpoint.address
 
     @model_validator(mode="after")
     def _groups_name_models(self) -> Self:

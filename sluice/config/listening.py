@@ -6,13 +6,17 @@ Processes on different machines may have equal addresses. Those of one group are
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 from typing import Final, TypeAlias
+
+from pydantic_core import PydanticCustomError
 
 from sluice.config.addresses import (
     LOOPBACK_HOSTS,
+    is_ip,
     is_local,
     is_localhost,
-    join_host_port,
+    is_loopback,
     split_host_port,
 )
 from sluice.config.errors import KeyPath
@@ -21,8 +25,8 @@ from sluice.config.invalid import invalid
 Named: TypeAlias = tuple[KeyPath, str]
 """A key, and an address that it gives."""
 
-_ANY: Final = {"0.0.0.0": LOOPBACK_HOSTS[:1], "::": LOOPBACK_HOSTS[1:]}  # noqa: S104
-"""Wildcard addresses, and the loopback address at which a server that listens on one is reached."""
+_ANY: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 (compared, not bound)
+"""Wildcard addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +43,10 @@ class Servers:
 
 
 def check_addresses(
-    servers: Servers, endpoints_at: Callable[[Collection[str]], Iterable[Named]]
+    servers: Servers, servers_on: Callable[[Collection[str]], Iterable[Named]]
 ) -> None:
     """Raises the error of an address that two servers of one machine have, or of an endpoint that
-    is a server of the gateway. `endpoints_at` returns the endpoints with one of these addresses.
+    is a server of the gateway. `servers_on` returns the endpoints with one of these ports.
     """
     for machine in _machines(servers):
         by_port: dict[str, list[tuple[KeyPath, str]]] = defaultdict(list)
@@ -53,14 +57,14 @@ def check_addresses(
                     message = f"another server of this machine has {address}: write another port"
                     raise invalid(message, path, other)
             by_port[port].append((path, host))
-    _check_endpoints(servers, endpoints_at)
+    _check_endpoints(servers, servers_on)
 
 
 def _overlap(one: str, other: str) -> bool:
     """Whether servers on these hosts cannot have the same port."""
     if not _hosts(one).isdisjoint(_hosts(other)):
         return True
-    wildcards = {one, other} & _ANY.keys()
+    wildcards = {one, other} & _ANY
     return bool(wildcards) and (":" in one) == (":" in other)
 
 
@@ -69,18 +73,52 @@ def _hosts(host: str) -> set[str]:
 
 
 def _check_endpoints(
-    servers: Servers, endpoints_at: Callable[[Collection[str]], Iterable[Named]]
+    servers: Servers, servers_on: Callable[[Collection[str]], Iterable[Named]]
 ) -> None:
     """An endpoint on loopback is on the machine of Envoy, which is the first one."""
-    machine = next(_machines(servers))
-    own = {each: path for path, address in machine for each in _reached_at(address)}
-    for at, endpoint in endpoints_at(own):
-        server = own[endpoint]
-        if server == servers.listener_path:
-            effect = "this is the gateway itself, so that requests would go in a circle"
-        else:
-            effect = "this is a server of the gateway that clients must not reach"
-        raise invalid(f"{effect}: write the address of a model server", at, server)
+    by_port: dict[str, list[tuple[KeyPath, str]]] = defaultdict(list)
+    for path, address in next(_machines(servers)):
+        host, port = split_host_port(address)
+        by_port[port].append((path, host))
+    for at, endpoint in servers_on(by_port):
+        target, port = split_host_port(endpoint)
+        for path, host in by_port[port]:
+            if _reaches(target, host):
+                raise _own_server(servers, at, path)
+
+
+def _own_server(servers: Servers, endpoint: KeyPath, server: KeyPath) -> PydanticCustomError:
+    """The error of an endpoint that is a server of the gateway."""
+    if server == servers.listener_path:
+        effect = "this is the gateway itself, so that requests would go in a circle"
+    else:
+        effect = "this is a server of the gateway that clients must not reach"
+    return invalid(f"{effect}: write the address of a model server", endpoint, server)
+
+
+def _reaches(host: str, server: str) -> bool:
+    """Whether a connection to a host gets to a server of the same machine, and of the same port.
+
+    A client that connects to a wildcard address connects to its own machine, and an IPv6 address
+    may contain one of IPv4.
+    """
+    if host == server:
+        return True
+    named = LOOPBACK_HOSTS if is_localhost(host) else (host,)
+    targets = {_canonical(each) for each in named}
+    if server in _ANY:
+        return any(is_loopback(each) for each in targets)
+    return not targets.isdisjoint(_hosts(server))
+
+
+def _canonical(host: str) -> str:
+    """An IP address in its shortest form, as that to which a client connects."""
+    if not is_ip(host):
+        return host
+    address = ip_address(host.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    text = str(mapped or address)
+    return LOOPBACK_HOSTS[":" in text] if text in _ANY else text
 
 
 def _machines(servers: Servers) -> Iterator[list[Named]]:
@@ -103,12 +141,3 @@ def _machines(servers: Servers) -> Iterator[list[Named]]:
         yield plane
     else:
         yield from (envoy, plane, callout)
-
-
-def _reached_at(address: str) -> Iterator[str]:
-    """The addresses at which a server is reached from its own machine."""
-    host, port = split_host_port(address)
-    for each in {host, *_ANY.get(host, ()), *_hosts(host)}:
-        yield join_host_port(each, port)
-        if each in LOOPBACK_HOSTS:
-            yield join_host_port("localhost", port)

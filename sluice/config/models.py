@@ -361,7 +361,7 @@ class Pool(Strict):
     )
 
 
-_CACHED: Final = ("serialized", "digest", "rules", "addresses", "referring")
+_CACHED: Final = ("serialized", "digest", "rules", "ports", "referring")
 """Properties of a model that are computed once."""
 
 
@@ -447,10 +447,10 @@ class Model(Strict):
         return f"{kept}{bool(self.inputs or self.outputs)}".encode()
 
     @cached_property
-    def addresses(self) -> frozenset[str]:
-        """The addresses of the endpoints of all versions."""
-        endpoints = (each.endpoints for each in self.versions.values())
-        return frozenset(each.address for each in chain.from_iterable(endpoints))
+    def ports(self) -> frozenset[str]:
+        """The ports of the endpoints of all versions."""
+        named = chain.from_iterable(each.named() for each in self.versions.values())
+        return frozenset(each.address.rpartition(":")[2] for _, each in named)
 
     @cached_property
     def referring(self) -> tuple[tuple[str, "Version"], ...]:

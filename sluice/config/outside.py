@@ -9,11 +9,13 @@ files must be below the folder of the gateway.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Final, get_args
 
 from pydantic import BaseModel
 
+from sluice.config.addresses import is_ip, split_host_port
 from sluice.config.errors import ConfigError, KeyPath, Place
 from sluice.config.gateway import GatewayConfig
 from sluice.config.schema import ITEM, NAME, is_section, key_of
@@ -21,6 +23,12 @@ from sluice.config.values import Outside
 
 VARIABLES: Final = "SLUICE_SECRET_"
 """How the names of variables begin that a config by API may name: they hold nothing else."""
+
+METADATA_NAMES: Final = frozenset({"metadata", "metadata.google.internal", "metadata.goog"})
+METADATA_ADDRESSES: Final = frozenset(
+    {"100.100.100.200", "168.63.129.16", "fd00:ec2::254", "fd20:ce::254"}
+)
+"""Servers of clouds with the credentials of their machines, beside the link-local addresses."""
 
 STREAMS: Final = frozenset({"none", "stdout", "stderr"})
 """Outputs that are no file."""
@@ -38,6 +46,9 @@ _MESSAGES: Final[Mapping[Outside, str]] = {
     Outside.VARIABLE: _REMEDY.format(
         f"only variables that begin with {VARIABLES}, and those that the config in force has for "
         "the same purpose"
+    ),
+    Outside.SERVER: _REMEDY.format(
+        "no link-local addresses, at which clouds give credentials to their machines"
     ),
 }
 
@@ -64,14 +75,16 @@ def check_outside(
     Files are relative to `directory`, and may be below `folder`; None: there is no such folder.
     Models that are the same object in both configs cost nothing.
     """
-    new = list(_named(config, in_force, ()))
-    if not new:
+    doubtful = [
+        each for each in _named(config, in_force, ()) if not _is_allowed(each, directory, folder)
+    ]
+    if not doubtful:
         return
     known = {(each.purpose, each.value) for each in _named(in_force, None, ())}
     refused = [
         place(each.path, _MESSAGES[each.kind])
-        for each in new
-        if (each.purpose, each.value) not in known and not _is_allowed(each, directory, folder)
+        for each in doubtful
+        if (each.purpose, each.value) not in known
     ]
     if refused:
         raise ConfigError(refused)
@@ -82,6 +95,8 @@ def _is_allowed(named: _Named, directory: Path, folder: Path | None) -> bool:
         return named.value.startswith(VARIABLES)
     if named.kind is Outside.OUTPUT:
         return named.value in STREAMS
+    if named.kind is Outside.SERVER:
+        return not _gives_credentials(named.value)
     # A hidden file or folder in the home directory of somebody has the credentials of another tool.
     if folder is None or any(part.startswith(".") and part != "." for part in _parts(named.value)):
         return False
@@ -89,6 +104,16 @@ def _is_allowed(named: _Named, directory: Path, folder: Path | None) -> bool:
         return (directory / named.value).resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError):  # a loop of links, or a NUL character
         return False
+
+
+def _gives_credentials(server: str) -> bool:
+    """Whether a server may be the one of a cloud with the credentials of its machines."""
+    host = (split_host_port(server)[0] or server).partition("%")[0]
+    if not is_ip(host):
+        return host.lower().removesuffix(".") in METADATA_NAMES
+    address = ip_address(host)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_link_local or str(address) in METADATA_ADDRESSES
 
 
 def _parts(name: str) -> tuple[str, ...]:

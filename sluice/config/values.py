@@ -71,6 +71,8 @@ class Outside(Enum):
     """A file or folder to which a process of the gateway writes."""
     VARIABLE = "variable"
     """An environment variable of a process of the gateway."""
+    SERVER = "server"
+    """The host, with or without a port, of a server that gets requests of clients."""
 
 
 def parse_duration(text: str) -> float:

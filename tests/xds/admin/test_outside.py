@@ -123,6 +123,23 @@ def test_other_sections_cannot_either(api: Plane, change: dict[str, Any]) -> Non
     assert len(refusal(api, change, "/v1/config")) == 1
 
 
+@pytest.mark.parametrize(
+    "endpoints",
+    [
+        {"endpoints": [{"address": "169.254.169.254:80"}]},
+        {"endpoints": [{"address": "[::ffff:169.254.169.254]:80"}]},
+        {"endpoints": [{"address": "[fe80::1%eth0]:80"}]},
+        {"endpoints": [{"address": "100.100.100.200:80"}]},
+        {"endpoints": [{"address": "Metadata.google.internal.:80"}]},
+        {"endpoints_from": {"dns": {"name": "metadata.google.internal", "port": 80}}},
+    ],
+)
+def test_a_model_cannot_give_the_credentials_of_the_machine_to_clients(
+    api: Plane, endpoints: dict[str, Any]
+) -> None:
+    assert len(refusal(api, {"versions": {"v2": endpoints}})) == 1
+
+
 def test_a_reader_learns_nothing_about_files(api: Plane, home: Path) -> None:
     """Checks are for readers too: the refusal is the same, whether the file exists or not."""
     answers = set()
