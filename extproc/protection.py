@@ -12,10 +12,11 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence, Set
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import NoReturn
 
 from extproc.breaker import Breaker, BreakerSummary
@@ -172,6 +173,8 @@ class Protection(RequestProtection):
         super().__init__(Breaker(table, {}), steady_clock(), monotonic)
         self.staged = RequestProtection(self.breaker, self.clock, monotonic)
         self._settings = settings
+        self._in_force: Collection[str] = frozenset()
+        """The clusters of the policy in force."""
         self.budgets: Budgets = LocalBudgets(Ledger(LimitBackend().max_keys))
         self.descriptor_limiter = DescriptorLimiter(
             DescriptorSettings(DescriptorMatcher({}), self.budgets)
@@ -212,12 +215,19 @@ class Protection(RequestProtection):
             return None
         return Limiter(limits.rules, budgets, backend.max_keys, self._settings.workers)
 
-    def commit(self, prepared: PreparedProtection, breakers: Mapping[str, BreakerConfig]) -> None:
+    def commit(
+        self,
+        prepared: PreparedProtection,
+        breakers: Mapping[str, BreakerConfig],
+        of_stage: Mapping[str, BreakerConfig] = MappingProxyType({}),
+    ) -> None:
         """Put the whole policy in force. Call it on the event loop. It cannot fail.
 
-        `breakers` has the name of each version's cluster.
+        `breakers` has the name of each version's cluster, and `of_stage` those of the staged
+        policy. A version has one breaker: that of the policy in force, if both have the version.
         """
-        self.breaker.configure(breakers)
+        self.breaker.configure({**of_stage, **breakers})
+        self._in_force = frozenset(breakers)
         self.breaker.update(self.monotonic())
         self._use(prepared)
         self.budgets = prepared.budgets
@@ -273,13 +283,25 @@ class Protection(RequestProtection):
 
     def record(self, entries: Sequence[AccessLogEntry]) -> None:
         """Count finished requests for the breaker."""
+        self._record(entries, frozenset())
+
+    def record_staged(self, entries: Sequence[AccessLogEntry]) -> None:
+        """Count finished requests of staged Envoys.
+
+        What is wrong with the staged config must not open the breakers of the one in force.
+        """
+        self._record(entries, self._in_force)
+
+    def _record(self, entries: Sequence[AccessLogEntry], ignored: Container[str]) -> None:
+        """Count finished requests, except those to clusters that are ignored."""
         now = self.monotonic()
         endings = Counter((entry.outcome, entry.progress) for entry in entries)
         for (outcome, progress), count in endings.items():
             ok = succeeded(outcome, progress)
             if ok is not None:
                 cluster = cluster_name(outcome.model, outcome.version)
-                self.breaker.record(now, cluster, ok, count)
+                if cluster not in ignored:
+                    self.breaker.record(now, cluster, ok, count)
         self.breaker.update_if_due(now)
 
     def failing(self) -> Set[str]:

@@ -22,15 +22,9 @@ class CompiledPolicies:
     staged: Policy | None
 
     @property
-    def breakers(self) -> Mapping[str, BreakerConfig]:
-        """The breaker of each version, by the name of its cluster.
-
-        A version has one breaker. If both policies have the version, that of the policy in force
-        applies.
-        """
-        if self.staged is None:
-            return self.in_force.breakers
-        return self.staged.breakers | self.in_force.breakers
+    def staged_breakers(self) -> Mapping[str, BreakerConfig]:
+        """The breakers of the staged policy, by the names of the clusters."""
+        return {} if self.staged is None else self.staged.breakers
 
     @property
     def native_routes(self) -> tuple[NativeRoutes, ...]:

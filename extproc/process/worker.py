@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -54,6 +55,7 @@ from extproc.services.health import NOT_SERVING, SERVING, HealthService
 from extproc.services.inspection import InspectionService
 from extproc.services.native_runtime import NativeRuntimeService
 from extproc.services.ratelimit import RateLimitService
+from extproc.telemetry.entry import AccessLogEntry
 from extproc.telemetry.traffic import TrafficCounts
 from extproc.transport import Tls, TransportLimits, TransportName, serve
 from protos.base_pb2 import Node
@@ -166,9 +168,9 @@ class Worker:
         self._telemetry = telemetry
         self._protection = Protection(telemetry.table, protection)
         self._traffic, self._staged_traffic = TrafficCounts(), TrafficCounts()
-        for recorder in (self._protection.record, self._traffic.record):
-            telemetry.access_log.add_recorder(recorder)
-        telemetry.access_log.add_stage_recorder(self._staged_traffic.record)
+        record, record_staged = self._protection.record, self._protection.record_staged
+        telemetry.access_log.add_recorder(record, record_staged)
+        telemetry.access_log.add_recorder(self._traffic.record, self._record_staged_traffic)
         self._policies = Policies()
         self._health = HealthService(NOT_SERVING)
         self._runtime = NativeRuntimeService(self._protection.failing)
@@ -217,6 +219,11 @@ class Worker:
             await self._protection.close()
             self._telemetry.close()
             self._heartbeat.stop()
+
+    def _record_staged_traffic(self, entries: Sequence[AccessLogEntry]) -> None:
+        """Count the requests of staged Envoys twice: as a part of all requests."""
+        self._traffic.record(entries)
+        self._staged_traffic.record(entries)
 
     async def _report_traffic(self) -> NoReturn:
         protection = self._protection
@@ -301,7 +308,8 @@ class Worker:
             raise
         # First, because the next line may publish that a breaker has changed.
         self._runtime.vouch(policies.native_routes)
-        self._protection.commit(protection, policies.breakers)
+        breakers = policies.in_force.breakers
+        self._protection.commit(protection, breakers, policies.staged_breakers)
         mark = self._policies.mark
         self._policies.commit(policies)
         if mark != self._policies.mark:

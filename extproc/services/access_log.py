@@ -30,8 +30,7 @@ class AccessLogService:
     """The gRPC service. `invalid` counts reports and batches that cannot be parsed."""
 
     def __init__(self, recorders: Sequence[Recorder], invalid: CounterSeries) -> None:
-        self._recorders = list(recorders)
-        self._stage_recorders: list[Recorder] = []
+        self._recorders = [(each, each) for each in recorders]
         self._staged: Collection[str] = ()
         self._invalid = invalid
         self._write: Callable[[Sequence[AccessLogEntry]], None] | None = None
@@ -41,13 +40,12 @@ class AccessLogService:
         """The handler factory by method path, for a transport."""
         return {REPORTS: unary(self._process)}
 
-    def add_recorder(self, recorder: Recorder) -> None:
-        """Pass the entries of all later batches to this recorder as well."""
-        self._recorders.append(recorder)
+    def add_recorder(self, recorder: Recorder, of_staged: Recorder | None = None) -> None:
+        """Pass the entries of all later batches to this recorder as well.
 
-    def add_stage_recorder(self, recorder: Recorder) -> None:
-        """Pass the entries of staged Envoys to this recorder, in addition to the others."""
-        self._stage_recorders.append(recorder)
+        `of_staged`: it gets the entries of staged Envoys instead.
+        """
+        self._recorders.append((recorder, of_staged or recorder))
 
     def set_staged(self, nodes: Collection[str]) -> None:
         """Set the ids of the staged Envoys."""
@@ -72,11 +70,11 @@ class AccessLogService:
             self._invalid.add()
             raise RpcError(StatusCode.INVALID_ARGUMENT, "invalid batch of reports") from None
         entries, staged = self._entries(batch)
-        for record in self._recorders:
+        for record, record_staged in self._recorders:
             record(entries)
-        if staged:
-            for record in self._stage_recorders:
-                record(staged)
+            if staged:
+                record_staged(staged)
+        entries += staged
         if entries and self._write is not None:
             self._write(entries)
         return _RECEIVED
@@ -84,14 +82,12 @@ class AccessLogService:
     def _entries(
         self, batch: ExportLogsServiceRequest
     ) -> tuple[list[AccessLogEntry], list[AccessLogEntry]]:
-        """All entries of a batch, and those of staged Envoys."""
+        """The entries of a batch, and those of staged Envoys."""
         entries: list[AccessLogEntry] = []
         staged: list[AccessLogEntry] = []
         for logs in batch.resource_logs:
-            before = len(entries)
-            entries.extend(self._parsed(logs))
-            if self._staged and _node(logs) in self._staged:
-                staged.extend(entries[before:])
+            is_staged = bool(self._staged) and _node(logs) in self._staged
+            (staged if is_staged else entries).extend(self._parsed(logs))
         return entries, staged
 
     def _parsed(self, logs: ResourceLogs) -> Iterator[AccessLogEntry]:

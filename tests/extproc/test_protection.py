@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +49,20 @@ def test_the_breaker_counts_successes_and_failures_of_the_version(protection: Pr
     protection.record([ended(200), ended(500), *gateway_refusals, ended(500), ended(404)] * 10)
     status = protection.breaker.active(time.monotonic())[VERSION]
     assert (status.volume, status.error_rate) == (40, 0.5)
+
+
+def test_failures_of_staged_envoys_open_no_breaker_of_the_policy_in_force(
+    protection: Protection,
+) -> None:
+    """But that of a version which only the staged policy has."""
+    before, after = document(), document({"m": {}, "n": {}})
+    asyncio.run(protect(protection, before, after))
+    failed = ended(500)
+    new = [failed._replace(outcome=replace(failed.outcome, model="n"))] * 30
+    protection.record_staged([*[ended(500)] * 30, *new])
+    assert protection.failing() == {"n/v1"}
+    protection.record([ended(500)] * 30)
+    assert protection.failing() == {"n/v1", VERSION}
 
 
 RULES = [{"name": "each", "key": ["subject"], "rate": 3, "per": "hour"}]

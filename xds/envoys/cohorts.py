@@ -4,7 +4,7 @@ Envoys are staged while a change of the config is rolled out to them only (`xds.
 staged Envoys, nothing is counted here.
 """
 
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -78,6 +78,16 @@ class Cohorts:
         """Each cluster with the buckets that began at this time or later: staged, and others."""
         for cluster, pair in self._pairs[source].items():
             yield cluster, pair.staged.since(start), pair.others.since(start)
+
+    def staged_only(self, start: float) -> Set[str]:
+        """The clusters to which only staged Envoys have sent requests since this time."""
+        pairs = [each for source in SOURCES for each in self._pairs[source].items()]
+        staged = {name for name, each in pairs if _has_requests(each.staged, start)}
+        return staged - {name for name, each in pairs if _has_requests(each.others, start)}
+
+
+def _has_requests(series: Series, start: float) -> bool:
+    return any(bucket.requests for bucket in series.since(start))
 
 
 def _without(whole: Counts, part: Counts) -> Counts:

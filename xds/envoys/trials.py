@@ -1,7 +1,11 @@
-"""Judges a change of the config by what Envoys and workers report, against the time before it."""
+"""Judges a change of the config by what Envoys and workers report, against the time before it.
+
+A breaker that opens is a failure of its own: the requests that it refuses are not counted, so a
+version that fails completely soon has too few requests for the other criteria.
+"""
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -10,7 +14,7 @@ from sluice.contract.traffic import REPORT_INTERVAL
 from xds.envoys.criteria import P99, Criteria, Figures, breach
 from xds.envoys.histogram import Histogram
 from xds.envoys.observations import Observations
-from xds.envoys.reporters import SourceName
+from xds.envoys.reporters import BreakerState, SourceName
 
 BEFORE: Final = 300.0
 """Seconds before the change with which the time after it is compared."""
@@ -58,6 +62,7 @@ class TrafficTrial:
         self._observations, self._clock, self._criteria = observations, clock, criteria
         self._since = clock()
         self._before = figures(observations, BEFORE, self._since) or {}
+        self._open_before = _open(observations, self._since)
         self._suspicion = Suspicion()
 
     def start(self) -> None:
@@ -69,9 +74,9 @@ class TrafficTrial:
         now = self._clock()
         seconds = min(AFTER, now - self._since - LATE)
         after = figures(self._observations, seconds, now) or {}
-        return self._suspicion.confirmed(
-            breaches(self._criteria, after, self._before, "before the change")
-        )
+        opened = _open(self._observations, now) - self._open_before
+        found = breaches(self._criteria, after, self._before, "before the change")
+        return self._suspicion.confirmed({**found, **_open_breakers(opened)})
 
 
 class StagedTrial:
@@ -94,13 +99,29 @@ class StagedTrial:
         now = self._clock()
         seconds = min(AFTER, now - self._since - LATE)
         staged, others = cohort_figures(self._observations, seconds, now)
-        return self._suspicion.confirmed(
-            breaches(self._criteria, staged, others, "of the other Envoys")
-        )
+        found = breaches(self._criteria, staged, others, "of the other Envoys")
+        own = self._observations.cohorts.staged_only(now - AFTER)
+        opened = _open(self._observations, now) & own
+        return self._suspicion.confirmed({**found, **_open_breakers(opened)})
 
     def end(self) -> None:
         """The change is in force at every Envoy, or at none."""
         self._observations.cohorts.end()
+
+
+def _open(observations: Observations, now: float) -> Set[str]:
+    """The clusters whose breaker is not closed."""
+    breakers = observations.breakers(now) or {}
+    return {name for name, each in breakers.items() if each.state is not BreakerState.CLOSED}
+
+
+def _open_breakers(clusters: Set[str]) -> Mapping[str, str]:
+    """The failures of models whose breakers have opened."""
+    versions = (split_cluster_name(each) for each in sorted(clusters))
+    return {
+        model: f"model {model}: the breaker of {version} is not closed"
+        for model, version in versions
+    }
 
 
 class Suspicion:

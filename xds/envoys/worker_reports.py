@@ -55,10 +55,14 @@ class WorkerReportReader:
     def read(self, reporter: Reporter, message: bytes, now: float) -> bytes | None:
         """Count a report, unless it is a repeated one, and confirm it."""
         report = Report.FromString(message)
-        sizes = (len(report.versions), len(report.breakers), len(report.comparisons))
+        sizes = (
+            len(report.versions), len(report.staged),
+            len(report.breakers), len(report.comparisons),
+        )  # fmt: skip
         if max(sizes) > MAX_REPORTED:
             raise OverLimitError(f"more than {MAX_REPORTED} versions in one report")
         counts = {each.cluster: _counts(each, report.seconds) for each in report.versions}
+        staged = {each.cluster: _counts(each, report.seconds) for each in report.staged}
         for each in report.comparisons:
             known = counts.get(each.cluster, Counts(0, 0, seconds=report.seconds))
             counts[each.cluster] = replace(known, comparison=_comparison(each))
@@ -72,8 +76,9 @@ class WorkerReportReader:
         }
         repeated = report.number <= self._received.get(report.process, 0)
         reporter.report(
-            now, {} if repeated else counts, breakers=breakers, unprotected=report.unprotected
-        )
+            now, {} if repeated else counts, staged=staged, breakers=breakers,
+            unprotected=report.unprotected,
+        )  # fmt: skip
         if not repeated:
             self._received[report.process] = report.number
             self._received.move_to_end(report.process)

@@ -30,6 +30,7 @@ def received(
 async def protect(
     protection: Protection, document: PolicyDocument, staged: PolicyDocument | None = None
 ) -> None:
-    """Put the breakers and limits of a policy in force, and the limits of a staged one."""
+    """Put the breakers and limits of a policy in force, and those of a staged one."""
     prepared = await protection.prepare(document.limits, None if staged is None else staged.limits)
-    protection.commit(prepared, compile_policy(document).breakers)
+    of_stage = {} if staged is None else compile_policy(staged).breakers
+    protection.commit(prepared, compile_policy(document).breakers, of_stage)

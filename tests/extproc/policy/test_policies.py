@@ -108,14 +108,15 @@ def test_a_policy_that_cannot_be_compiled_changes_neither() -> None:
         assert policies.mark == (STAGE_METADATA, AFTER.version)
 
 
-def test_names_breakers_and_native_routes_are_those_of_both() -> None:
+def test_names_are_those_of_both_and_breakers_those_of_each() -> None:
     on, off = ({"m": {"breaker": {"enabled": each}}} for each in (True, False))
     staged = document({**off, "new": {}})
     compiled = Policies().compile(received(document(on), staged))
     assert compiled.versions == {each: {"v1", "v2", "v3"} for each in ("m", "new")}
-    assert {name: each.enabled for name, each in compiled.breakers.items()} == {
-        f"{model}/{each}": True for model in ("m", "new") for each in ("v1", "v2", "v3")
+    assert {name: each.enabled for name, each in compiled.staged_breakers.items()} == {
+        f"{model}/{each}": model == "new" for model in ("m", "new") for each in ("v1", "v2", "v3")
     }
+    assert Policies().compile(received(document(on))).staged_breakers == {}
 
 
 def native(policy: ReceivedPolicy) -> list[tuple[str, str]]:

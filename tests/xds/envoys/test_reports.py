@@ -230,6 +230,20 @@ def test_a_report_that_a_worker_repeats_counts_once(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_a_worker_reports_what_staged_envoys_have_seen(tmp_path: Path) -> None:
+    async def test(plane: Plane) -> None:
+        plane.observations.cohorts.begin({"envoy-1"})
+        first, second = report(1), report(2)
+        second.staged.add(cluster="m/v1", requests=4, errors=1)
+        await received(plane.open(OBSERVATIONS), first, second, second)
+        [(cluster, staged, others)] = plane.observations.cohorts.since("worker", 0.0)
+        assert cluster == "m/v1"
+        assert [(each.requests, each.errors) for each in staged] == [(4, 1)]
+        assert sum(each.requests for each in others) == 16
+
+    run(tmp_path, test)
+
+
 def contradicting(**fields: object) -> bytes:
     wrong = report(1)
     version = wrong.versions[0]
@@ -238,6 +252,12 @@ def contradicting(**fields: object) -> bytes:
             getattr(version, name)[:] = value
         else:
             setattr(version, name, value)
+    return wrong.SerializeToString()
+
+
+def with_staged(**fields: int) -> bytes:
+    wrong = report(1)
+    wrong.staged.add(cluster="m/v1", **{"requests": 10, **fields})
     return wrong.SerializeToString()
 
 
@@ -270,6 +290,7 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
         (OBSERVATIONS, contradicting(bins=[1, 2], counts=[1])),
         (OBSERVATIONS, contradicting(bins=[BINS], counts=[1])),
         (OBSERVATIONS, contradicting(bins=[1], counts=[11])),
+        (OBSERVATIONS, with_staged(errors=11)),
         (OBSERVATIONS, with_breaker(state=9)),
         (OBSERVATIONS, with_breaker(error_rate=float("nan"))),
     ],
@@ -294,8 +315,9 @@ def test_a_report_that_is_not_valid_ends_its_stream_and_counts_nothing(
         (LOAD, many_localities(MAX_LOCALITIES + 1)),
         (OBSERVATIONS, b"\x22\x00" * (reporters.MAX_REPORTED + 1)),
         (OBSERVATIONS, b"\x2a\x00" * (reporters.MAX_REPORTED + 1)),
+        (OBSERVATIONS, b"\x4a\x00" * (reporters.MAX_REPORTED + 1)),
     ],
-    ids=["bytes", "clusters", "localities", "versions", "breakers"],
+    ids=["bytes", "clusters", "localities", "versions", "breakers", "staged"],
 )
 def test_a_report_that_is_too_large_ends_its_stream(
     tmp_path: Path, method: str, message: bytes

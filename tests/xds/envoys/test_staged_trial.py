@@ -8,7 +8,7 @@ from sluice.config.rollout import RolloutCriteria
 from sluice.contract.traffic import REPORT_INTERVAL
 from tests.xds.envoys.test_trials import FAST, SLOW, counts
 from xds.envoys.observations import Observations
-from xds.envoys.reporters import Counts, SourceName
+from xds.envoys.reporters import BreakerState, BreakerView, Counts, SourceName
 from xds.envoys.trials import StagedTrial, TrafficTrials
 
 NONE: Mapping[str, Counts] = {}
@@ -151,3 +151,29 @@ def test_versions_that_no_config_has_are_not_counted(source: SourceName) -> None
     gateway.start()
     gateway.run(10, NONE, {"x/v1": counts()})
     assert not list(gateway.observations.cohorts.since(source, 0.0))
+
+
+def test_an_open_breaker_of_a_version_that_only_staged_envoys_use_is_a_failure() -> None:
+    gateway = Gateway("worker")
+    gateway.start()
+    (reporter,) = gateway.observations.reporters
+    old, few = {"a/v1": counts(900)}, {"a/v2": counts(3, errors=3)}
+    reasons = []
+    for _ in range(6):
+        gateway.now += REPORT_INTERVAL
+        opened = {"a/v2": BreakerView(BreakerState.OPEN), "b/v1": BreakerView(BreakerState.OPEN)}
+        reporter.report(gateway.now, {**old, **few}, staged=few, breakers=opened)
+        reasons.append(gateway.trial.failure())
+    assert reasons[1] == "model a: the breaker of v2 is not closed"
+
+
+def test_an_open_breaker_of_a_version_that_all_envoys_use_is_no_failure() -> None:
+    gateway = Gateway("worker")
+    gateway.start()
+    (reporter,) = gateway.observations.reporters
+    for _ in range(6):
+        gateway.now += REPORT_INTERVAL
+        opened = {"a/v1": BreakerView(BreakerState.OPEN)}
+        few = {"a/v1": counts(3, errors=3)}
+        reporter.report(gateway.now, {"a/v1": counts(9, errors=9)}, staged=few, breakers=opened)
+        assert gateway.trial.failure() is None

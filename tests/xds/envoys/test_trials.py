@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from sluice.config.rollout import RolloutCriteria
 from sluice.contract.traffic import REPORT_INTERVAL, latency_bin
 from xds.envoys.observations import Observations
-from xds.envoys.reporters import Counts
+from xds.envoys.reporters import BreakerState, BreakerView, Counts
 from xds.envoys.trials import MIN_SECONDS, TrafficTrial, TrafficTrials
 
+OPEN = BreakerView(BreakerState.OPEN)
 FAST, SLOW = 10_000, 100_000
 """Latencies in microseconds."""
 
@@ -23,12 +24,17 @@ class Gateway:
         self.trials = TrafficTrials(self.observations, lambda: self.now)
         self._criteria = criteria or RolloutCriteria()
 
-    def run(self, seconds: float, traffic: Mapping[str, Counts]) -> None:
+    def run(
+        self,
+        seconds: float,
+        traffic: Mapping[str, Counts],
+        breakers: Mapping[str, BreakerView] | None = None,
+    ) -> None:
         """Report this traffic every few seconds."""
         end = self.now + seconds
         while self.now < end:
             self.now += REPORT_INTERVAL
-            self._reporter.report(self.now, traffic)
+            self._reporter.report(self.now, traffic, breakers=breakers)
 
     def change(self) -> TrafficTrial:
         trial = self.trials.begin(self._criteria)
@@ -123,3 +129,25 @@ def test_without_complete_reports_nothing_is_judged() -> None:
     trial = gateway.change()
     gateway.observations.join("worker", "another", gateway.now)
     assert gateway.failure(trial, {"a/v1": counts(errors=100)}) is None
+
+
+def test_a_breaker_that_opens_is_a_failure_also_with_few_requests() -> None:
+    gateway = Gateway()
+    gateway.run(60, {"a/v1": counts(), "b/v1": counts()})
+    open_one, both = (dict.fromkeys(names, OPEN) for names in (["b/v1"], ["a/v1", "b/v1"]))
+    gateway.run(4, {"a/v1": counts()}, open_one)
+    trial = gateway.change()
+    reasons = []
+    for _ in range(3):
+        gateway.run(2, {"a/v1": counts(3, errors=3)}, both)
+        reasons.append(trial.failure())
+    assert reasons[1:] == ["model a: the breaker of v1 is not closed"] * 2
+
+
+def test_a_breaker_that_was_open_before_is_no_failure() -> None:
+    gateway = Gateway()
+    gateway.run(60, {"a/v1": counts(errors=50)}, {"a/v1": OPEN})
+    trial = gateway.change()
+    for _ in range(6):
+        gateway.run(5, {"a/v1": counts(3, errors=3)}, {"a/v1": OPEN})
+        assert trial.failure() is None
