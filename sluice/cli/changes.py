@@ -14,7 +14,7 @@ from sluice.cli.commands import CommandError
 from sluice.cli.convergence import add_wait_options, wait_for_nodes
 from sluice.cli.exit_status import ExitStatus
 from sluice.cli.gateway import gateway_options
-from sluice.cli.numbers import whole_number
+from sluice.cli.numbers import share, whole_number
 from sluice.cli.output import Block, Field, Line, Style, at_terminal, output_option, show
 
 MAX_LINES: Final = 200
@@ -39,6 +39,7 @@ class Edit:
         query = {
             "dry_run": dry_run,
             "reason": options.reason,
+            "nodes": options.nodes,
             "allow_disruption": options.allow_disruption or None,
             "strict": options.strict or None,
         }
@@ -56,6 +57,11 @@ def change_options(parser: argparse.ArgumentParser, *, asks: bool = False) -> No
     parser.add_argument(
         "--if-version", metavar="REVISION", type=whole_number(1, MAX_REVISION),
         help="change the config only if this revision is still the last one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--nodes", metavar="SHARE", type=share,
+        help="give the change to this share of the Envoys first, such as 10%%, and to the others "
+        "when these are healthy; default: `rollout.nodes` of the config",
     )  # fmt: skip
     strict_option(parser)
     parser.add_argument(

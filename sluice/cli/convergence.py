@@ -65,11 +65,13 @@ class Look:
     """What one look at the nodes has found.
 
     `in_force`: the awaited version is in force. `judged`: its traffic is judged (`rollout.watch`).
+    `stage`: only some Envoys have the awaited version yet; None if it is not staged.
     """
 
     in_force: bool
     nodes: list[Data]
     judged: bool = False
+    stage: Data | None = None
 
     @property
     def converged(self) -> bool:
@@ -81,7 +83,15 @@ class Look:
         """How many nodes are in each state."""
         states = Counter(str(node["state"]) for node in self.nodes)
         counts = [f"{count} {state}" for state, count in sorted(states.items())] or ["no node"]
+        if self.stage is not None:
+            counts.append(stage_text(self.stage))
         return ", ".join([*counts, JUDGED] if self.judged else counts)
+
+
+def stage_text(stage: Data) -> str:
+    """How many Envoys have a version that the others do not have yet."""
+    count = len(stage["nodes"])
+    return f"staged at {count} {'Envoy' if count == 1 else 'Envoys'}"
 
 
 def wait_for_nodes(api: Api, revision: int, version: str, timeout: float) -> int:
@@ -97,8 +107,8 @@ def wait_for_nodes(api: Api, revision: int, version: str, timeout: float) -> int
             display.show(look)
             if look.converged and not look.judged:
                 break
-            if look.converged:
-                # The control plane ends the judgement.
+            if look.judged or look.stage is not None:
+                # The control plane ends the judgement and the stage.
                 end = time.monotonic() + timeout
             elif time.monotonic() >= end:
                 raise CommandError(
@@ -126,7 +136,10 @@ def _look(api: Api, revision: int, version: str) -> Look:
                     raise _rejected(revision, f"node {node['id']}: {name}: {each['reason']}")
         in_force = status["version"] == version and bool(status["in_sync"])
         judged = in_force and status["watched"] == revision
-        look = Look(in_force, list(views["nodes"]), judged)
+        stage = status["stage"]
+        if stage is not None and stage["begun"] != revision:
+            stage = None
+        look = Look(in_force, list(views["nodes"]), judged, stage)
         list(plain(node_table(look.nodes)))
     if not in_force:
         _check_history(api, revision)
@@ -180,7 +193,7 @@ def _progress_view(look: Look) -> Iterator[Block]:
     shown = [node for node in look.nodes if few or node["state"] != "ack"]
     if few or shown:
         yield from node_table(shown[:MAX_SHOWN])
-    if not few:
+    if not few or look.stage is not None:
         yield Line(look.progress)
     elif look.judged:
         yield Line(JUDGED)

@@ -27,7 +27,7 @@ class ExitStatus(IntEnum):
     REJECTED = (
         4,
         "an Envoy or a worker rejected the config (NACK), or it made the traffic worse "
-        "(`rollout.watch`); the last good one is in force",
+        "(`rollout`); the last good one is in force",
     )
     NO_CONTROL_PLANE = 5, "no control plane answers"
     NOT_ALLOWED = 6, "the credentials are missing, not valid, or have not the role that is needed"

@@ -69,15 +69,20 @@ def _history(options: argparse.Namespace) -> int:
 
 
 def _revisions(found: Data) -> Iterator[Block]:
-    columns = ("REVISION", "TIME", "AUTHOR", "ORIGIN", "VERSION", "REASON")
+    columns = ("REVISION", "TIME", "AUTHOR", "ORIGIN", "NODES", "VERSION", "REASON")
     yield Table(columns, [_row(each) for each in found["revisions"]])
 
 
 def _row(revision: Data) -> Row:
     return Row((
         str(revision["revision"]), _time(revision["at"]), revision["author"], revision["origin"],
-        revision["version"], revision["reason"] or "-",
+        _nodes(revision), revision["version"], revision["reason"] or "-",
     ))  # fmt: skip
+
+
+def _nodes(revision: Data) -> str:
+    """The share of the Envoys that got the revision first."""
+    return "-" if revision["nodes"] is None else f"{100 * revision['nodes']:g}%"
 
 
 def _time(at: float) -> str:

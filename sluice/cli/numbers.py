@@ -8,6 +8,7 @@ from sluice.cli.commands import shown
 from sluice.config.values import MAX_DURATION, format_duration, parse_duration
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_SHARE = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,15}(?:\.[0-9]{0,15})?(?:e[+-]?[0-9]{1,2})?", re.ASCII)
 
 
@@ -22,6 +23,19 @@ def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
         )
 
     return parse
+
+
+def share(text: str) -> float:
+    """The type of a share above 0: a percentage such as 10%, or a number such as 0.1."""
+    number, percent = text.removesuffix("%"), text.endswith("%")
+    if _SHARE.fullmatch(number):
+        value = float(number) / (100 if percent else 1)
+        if 0 < value <= 1:
+            return value
+    raise argparse.ArgumentTypeError(
+        f"write a percentage such as 10%, or a share such as 0.1, above 0 and at most 100%, "
+        f"not {shown(text)}"
+    )
 
 
 def seconds(minimum: float, maximum: float = MAX_DURATION) -> Callable[[str], float]:

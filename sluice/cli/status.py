@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from sluice.cli.commands import CommandError, Subcommands, UsageError, command
+from sluice.cli.convergence import stage_text
 from sluice.cli.endpoints import clock_time, endpoint_blocks
 from sluice.cli.exit_status import ExitStatus
 from sluice.cli.gateway import (
@@ -49,6 +50,9 @@ from sluice.http.credentials import Credentials, CredentialsError
 
 WATCH_INTERVAL = 2.0
 """Seconds between two statuses of `--watch`."""
+
+MAX_STAGED = 5
+"""Staged Envoys that are named."""
 
 MAX_TRAFFIC = 10
 """Versions whose traffic is shown: the rest of a screen is for what needs attention."""
@@ -160,6 +164,7 @@ def view(status: Status) -> Iterator[Block]:
     version = f"{status['version'] or 'none'}{revision}"
     yield Field("version", f"{version} ({_progress(status)})", style)
     yield Field("config", status["config"])
+    yield from _stage(status.get("stage"))
     if status["error"] is not None:
         yield Field("error", "the latest change is not in force:", "bad")
         for line in status["error"].split("\n"):
@@ -176,6 +181,18 @@ def view(status: Status) -> Iterator[Block]:
     yield from _traffic(status.get("traffic", []))
     yield from breaker_blocks(status["breakers"])
     yield from _callout_blocks(status["callout"])
+
+
+def _stage(stage: Status | None) -> Iterator[Block]:
+    """The version that only some Envoys have yet."""
+    if stage is not None:
+        revision = f", revision {stage['revision']}" if stage["revision"] else ""
+        names = ", ".join(stage["nodes"][:MAX_STAGED])
+        more = " and others" if len(stage["nodes"]) > MAX_STAGED else ""
+        text = f"{stage['version']}{revision}, {stage_text(stage)}: {names}{more}"
+        yield Field("stage", text, "warn")
+        left = stage["remaining"]
+        yield Field("", f"the other Envoys follow in {left:.0f} s, unless these are worse")
 
 
 def _placement(placement: Status | None) -> Iterator[Block]:

@@ -72,6 +72,12 @@ class WriteQuery(CheckQuery):
 
     dry_run: bool = Field(False, description="Check the change, and do not make it.")
     reason: str = Field("", max_length=1000, description="Why; the history shows it.")
+    nodes: float | None = Field(
+        None, gt=0, le=1,
+        description="Share of the connected Envoys that get the change first; the others follow "
+        "when these meet `rollout.criteria` for `rollout.soak`. 1: all at once. Default: "
+        "`rollout.nodes` of the config.",
+    )  # fmt: skip
     allow_disruption: bool = Field(
         False,
         description="Make the change also if it would cut off clients, as `allow_disruption` of "
@@ -154,6 +160,7 @@ class Edits:
                             reason=query.reason or reason,
                             origin=origin,
                             expected=number,
+                            nodes=query.nodes,
                         )
                 except ConflictError as error:
                     newer = number if error.head is None else error.head.number

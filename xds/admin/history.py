@@ -37,7 +37,10 @@ class DiffQuery(Query):
 
 
 class ListedRevision(BaseModel):
-    """A revision. `at` is the time of its append, in Unix seconds."""
+    """A revision. `at` is the time of its append, in Unix seconds.
+
+    `nodes`: the share of the Envoys that got it first; null: as its config says.
+    """
 
     revision: int
     version: str
@@ -45,6 +48,7 @@ class ListedRevision(BaseModel):
     at: float
     reason: str
     origin: str
+    nodes: float | None
 
 
 class ListedRevisions(BaseModel):
@@ -178,4 +182,5 @@ def _listed(revision: RevisionInfo) -> ListedRevision:
         at=revision.at,
         reason=revision.reason,
         origin=revision.origin,
+        nodes=revision.nodes,
     )

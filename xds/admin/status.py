@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from pydantic import BaseModel
 
@@ -22,6 +23,7 @@ from xds.protocol.nodes import Node, NodeKind, Nodes
 from xds.protocol.snapshot import Snapshot
 from xds.protocol.stream import TypeState
 from xds.resources.envoy_versions import CALLOUT_ONLY, gets_native_routes, is_envoy
+from xds.rollout.stage import StageView
 from xds.state import ControlPlaneState
 
 
@@ -62,6 +64,23 @@ class NodeStatus(BaseModel):
     types: dict[str, TypeStatus]
 
 
+class StageStatus(BaseModel):
+    """A version that only some Envoys have at first.
+
+    `begun` is the revision with which the stage has begun, and `revision` the latest of it: a
+    canary may have made steps. `share` is the share of the Envoys that was asked for, and `nodes`
+    are their ids. `remaining`: seconds until the other Envoys follow, unless the staged ones are
+    worse.
+    """
+
+    version: str | None
+    revision: int | None
+    begun: int | None
+    share: float
+    nodes: tuple[str, ...]
+    remaining: float
+
+
 class EnvoyStatus(BaseModel):
     """What one Envoy sees. `source` is the address at which the control plane asks it.
 
@@ -84,7 +103,8 @@ class Status(BaseModel):
     `version` is the config version in force, and `revision` its number in the history; None before
     the first. `step` is the current step of a
     rollout; None if no rollout is running. `watched` is the revision in force while its traffic is
-    judged (`rollout.watch`). `config` is the name of the config source. `error`
+    judged (`rollout.watch`). `stage` is the version that only some Envoys have yet; None if all
+    have the same. `config` is the name of the config source. `error`
     explains why the latest config is not in force; None if it is in force. `warnings` are about the
     config in force: those of its analysis, and those about endpoints that an Envoy sees.
     `changed_at` is the time at which the latest valid config was read, in Unix seconds. `callout`
@@ -99,6 +119,7 @@ class Status(BaseModel):
     in_sync: bool
     step: str | None
     watched: int | None
+    stage: StageStatus | None
     config: str
     error: str | None
     warnings: tuple[Problem, ...]
@@ -128,6 +149,7 @@ def status_of(state: ControlPlaneState, placement: PlacementCache | None = None)
         in_sync=rollout.in_sync,
         step=rollout.step,
         watched=rollout.watched,
+        stage=_stage(rollout.stage),
         config=state.source,
         error=state.error,
         warnings=state.warnings_in_force(),
@@ -153,6 +175,10 @@ def node_statuses(state: ControlPlaneState) -> list[NodeStatus]:
     groups = state.config.node_groups
     found = [_node(streams, state.nodes, groups) for streams in by_client(state.nodes)]
     return sorted(found, key=lambda node: (node.kind, node.id))
+
+
+def _stage(view: StageView | None) -> StageStatus | None:
+    return None if view is None else StageStatus(**asdict(view))
 
 
 def _envoy(view: EnvoyView, now: float) -> EnvoyStatus:

@@ -56,6 +56,7 @@ def test_an_error_says_what_to_write(
 
 _SECONDS = "write a number of seconds, or a duration such as 30s or 5m, from"
 _WHOLE = "write a whole number from"
+_SHARE = "write a percentage such as 10%, or a share such as 0.1, above 0 and at most 100%"
 _LONG = "1" * 5000
 
 
@@ -69,6 +70,7 @@ _LONG = "1" * 5000
         ("callout --workers", "0 65 1.5 x", f"{_WHOLE} 1 to 64"),
         ("profile --seconds", "0 61 -5 x \u0663", f"{_WHOLE} 1 to 60"),
         ("profile --worker", "-1 64 x", f"{_WHOLE} 0 to 63"),
+        ("rollback 1 --nodes", f"0 0% 101% 1.1 -1 ten 1e-2 % {_LONG}", _SHARE),
         ("init --port", f"0 -1 65535 x {_LONG}", f"{_WHOLE} 1 to 65495"),
     ],
 )

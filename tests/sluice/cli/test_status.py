@@ -269,6 +269,14 @@ def test_a_node_is_shown_with_its_version_and_the_types_that_are_not_in_sync() -
     ]
 
 
+def test_a_stage_is_shown_with_its_envoys_and_the_time_that_is_left() -> None:
+    nodes = [f"e{number}" for number in range(7)]
+    stage = {"version": "v3", "revision": 7, "remaining": 41.7, "nodes": nodes}
+    shown = "\n".join(described(stage=stage))
+    assert "v3, revision 7, staged at 7 Envoys: e0, e1, e2, e3, e4 and others" in shown
+    assert "the other Envoys follow in 42 s, unless these are worse" in shown
+
+
 def test_a_version_that_no_node_follows_is_not_shown_as_in_sync() -> None:
     shown = described(version="v2", in_sync=True, xds="127.0.0.1:2", nodes=[])
     assert shown[0] == "version   v2 (no node is connected)"

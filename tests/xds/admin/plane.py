@@ -28,7 +28,7 @@ from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.store import Store
 from xds.state import ControlPlaneState
 
-STOP_TIMEOUT = 5.0
+START_TIMEOUT, STOP_TIMEOUT = 60.0, 30.0
 
 
 class Plane:
@@ -115,7 +115,7 @@ def plane(
 
         thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
         thread.start()
-        assert ready.wait(STOP_TIMEOUT), "the control plane does not start"
+        assert ready.wait(START_TIMEOUT), "the control plane does not start"
         try:
             yield running
         finally:

@@ -421,6 +421,16 @@ def test_a_query_must_be_known_and_valid(api: Plane) -> None:
     for query in ("limit=0", "limit=x", "before=-1", "x=1", "limit=1&limit=2"):
         problem(api.get(f"/v1/history?{query}"), 400, "invalid_query")
     problem(api.patch(f"{DIGITS}?dry_run=maybe", {}), 400, "invalid_query")
+    for share in ("0", "-0.1", "1.01", "10%25", "nan", "inf", ""):
+        problem(api.patch(f"{DIGITS}?nodes={share}", {}), 400, "invalid_query")
+
+
+def test_the_history_tells_the_share_of_the_envoys_that_got_a_revision_first(api: Plane) -> None:
+    staged = api.patch(f"{DIGITS}?nodes=0.25", {"timeout": "6s"}).json()["revision"]
+    other = api.patch(DIGITS, {"timeout": "7s"}).json()["revision"]
+    shown = {each["revision"]: each["nodes"] for each in api.get("/v1/history").json()["revisions"]}
+    assert (shown[staged], shown[other]) == (0.25, None)
+    assert api.get(f"/v1/history/{staged}").json()["nodes"] == 0.25
 
 
 def test_other_methods_and_paths_are_refused(api: Plane) -> None:
