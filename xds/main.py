@@ -207,7 +207,7 @@ def _admin_server(
 ) -> HttpServer:
     """The admin HTTP server. Raises OSError for files that cannot be used."""
     state, directory = plane.state, options.names_below
-    edits = Edits(plane.pipeline.applier, xds.events)
+    edits = Edits(plane.pipeline.applier)
     workers = inspection_client(xds.served.identity, directory)
     api = operations(state, edits, xds.events, explainer, workers)
     guard = admin_guard(xds.served, lambda: state.config, directory, options.reader_token)

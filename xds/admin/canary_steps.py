@@ -12,10 +12,10 @@ from xds.admin.api.problems import ProblemError, Reason
 from xds.admin.edits import Edits, store_problems
 from xds.admin.models import model_of
 from xds.canary.analysis import FINISHED, Phase, Plan, State, paused, resumed
+from xds.canary.events import CanaryEvents
 from xds.canary.figures import Copies
 from xds.canary.records import CanaryRecords, Stored
 from xds.envoys.criteria import Figures
-from xds.events import Events
 from xds.sources.store.store import RecordConflictError
 
 
@@ -141,7 +141,7 @@ def finished_view(model: str, version: str, state: State) -> FinishedView | None
 class StepOperations:
     """The handlers."""
 
-    def __init__(self, edits: Edits, records: CanaryRecords, events: Events) -> None:
+    def __init__(self, edits: Edits, records: CanaryRecords, events: CanaryEvents) -> None:
         self._edits = edits
         self._records = records
         self._events = events
@@ -196,9 +196,7 @@ class StepOperations:
                 name, version, lambda state: change(state, plan, author, reason, time.time())
             )
         )
-        self._events.emit(
-            "canary", model=name, version=version, action=state.phase.value, reason=state.reason
-        )
+        self._events.on_state(name, version, state)
         view = automation_view(canary, Stored(state))
         assert view is not None
         return view

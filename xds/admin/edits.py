@@ -5,7 +5,7 @@ Changes of this process follow one another. Another replica may still be first: 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -24,7 +24,6 @@ from xds.admin.changes import ChangeResult
 from xds.admin.lane import Lane
 from xds.candidate.apply import Applier, Candidate, FileSourceError
 from xds.candidate.strict import StrictCheckError, check_with_envoy
-from xds.events import Events
 from xds.sources.store.store import ConflictError, Revision, StoreError
 
 MAX_WAITING: Final = 32
@@ -105,9 +104,8 @@ Edit = Callable[[Head], str]
 class Edits:
     """Reads the config, and makes edits of it one after the other."""
 
-    def __init__(self, applier: Applier, events: Events) -> None:
+    def __init__(self, applier: Applier) -> None:
         self.applier = applier
-        self._events = events
         self._changes = Lane(MAX_WAITING)
         self._of_readers = Lane(MAX_WAITING_READERS)
         """Readers must not keep operators from a change."""
@@ -128,13 +126,13 @@ class Edits:
         origin: str = "api",
         reason: str = "",
         lines: bool = False,
-        canary: Mapping[str, object] | None = None,
+        then: Callable[[int], None] | None = None,
         from_history: bool = False,
     ) -> Response:
         """Make a change. `reason` applies if the caller gives none.
 
-        `lines`: whether the lines of the candidate are those of the body. `canary`: the event that
-        tells the change, if it is one of a canary. `from_history`: the text is that of an earlier
+        `lines`: whether the lines of the candidate are those of the body. `then` is called with the
+        number of the revision that makes the change. `from_history`: the text is that of an earlier
         revision, not of the caller. Raises ProblemError.
         """
         query = call.query
@@ -167,8 +165,8 @@ class Edits:
                     if call.header("if-match") is not None:
                         raise conflict(newer) from None
                     continue
-                if canary is not None:
-                    self._events.emit("canary", revision=revision.number, **canary)
+                if then is not None:
+                    then(revision.number)
                 return _result(candidate, revision.number, dry_run=False)
         raise conflict(newer)
 

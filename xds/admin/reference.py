@@ -58,7 +58,7 @@ def _operations() -> tuple[Operation, ...]:
         return compiled
 
     applier = Applier(SqliteStore(), Path(), compile_nothing, GatewayConfig)
-    return operations(state, Edits(applier, Events()), Events(), None)
+    return operations(state, Edits(applier), Events(), None)
 
 
 def _row(operation: Operation) -> str:

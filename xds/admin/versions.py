@@ -1,6 +1,6 @@
 """Operations on the versions of a model: canaries, and the endpoints of a version."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import BaseModel, Field
@@ -21,7 +21,9 @@ from xds.admin.canary_steps import (
 from xds.admin.changes import ChangeResult
 from xds.admin.edits import CHANGE_ERRORS, IF_MATCH, Edits, WriteQuery, store_problems
 from xds.admin.models import model_edit, model_of
+from xds.canary.analysis import Change
 from xds.canary.edits import NoCanaryError, aborted, promoted, with_percent
+from xds.canary.events import CanaryEvents
 from xds.canary.records import CanaryRecords, Stored
 from xds.events import Events
 
@@ -73,7 +75,8 @@ class VersionOperations:
     def __init__(self, edits: Edits, events: Events) -> None:
         self._edits = edits
         self._records = CanaryRecords(edits.applier.store)
-        self._steps = StepOperations(edits, self._records, events)
+        self._events = CanaryEvents(events)
+        self._steps = StepOperations(edits, self._records, self._events)
 
     def operations(self) -> tuple[Operation, ...]:
         """The operations on canaries and endpoints."""
@@ -165,7 +168,7 @@ class VersionOperations:
             return with_percent(model, data, version, percent)
 
         what = f"canary {version} gets {percent:g} %"
-        return await self._change_canary(call, edit, what, action="set", percent=percent)
+        return await self._change_canary(call, edit, what, Change.SET, percent)
 
     async def _promote(self, call: Call) -> Response:
         version = call.path["version"]
@@ -174,7 +177,7 @@ class VersionOperations:
             return _of_canary(promoted, model, data, version)
 
         what = f"canary {version} is promoted"
-        return await self._change_canary(call, edit, what, action="promote")
+        return await self._change_canary(call, edit, what, Change.PROMOTE)
 
     async def _abort(self, call: Call) -> Response:
         version = call.path["version"]
@@ -183,7 +186,7 @@ class VersionOperations:
             return _of_canary(aborted, model, data, version)
 
         what = f"canary {version} is aborted"
-        return await self._change_canary(call, edit, what, action="abort")
+        return await self._change_canary(call, edit, what, Change.ABORT)
 
     async def _drain(self, call: Call) -> Response:
         return await self._edit_endpoint(call, "drain", "drain", True)
@@ -213,15 +216,25 @@ class VersionOperations:
         return await self._change(call, edit, f"{verb} {address}")
 
     async def _change_canary(
-        self, call: Call, edit: _EditModel, what: str, **event: object
+        self, call: Call, edit: _EditModel, what: str, action: Change, percent: float | None = None
     ) -> Response:
-        told = {"model": call.path["model"], "version": call.path["version"], **event}
-        return await self._change(call, edit, what, told)
+        model, version = call.path["model"], call.path["version"]
+
+        def then(revision: int) -> None:
+            self._events.on_revision(model, version, action, revision, percent=percent)
+
+        return await self._change(call, edit, what, origin="canary", then=then)
 
     async def _change(
-        self, call: Call, edit: _EditModel, what: str, canary: Mapping[str, object] | None = None
+        self,
+        call: Call,
+        edit: _EditModel,
+        what: str,
+        *,
+        origin: str = "api",
+        then: Callable[[int], None] | None = None,
     ) -> Response:
-        """Change the model. `what` is the reason of the revision, `canary` the event, if any."""
+        """Change the model. `what` is the reason of the revision. `then`: see `Edits.change`."""
 
         def edit_data(model: Model, data: object) -> object:
             assert isinstance(data, dict)
@@ -229,8 +242,7 @@ class VersionOperations:
 
         change = model_edit(call, edit_data)
         reason = f"model {call.path['model']}: {what}"
-        origin = "api" if canary is None else "canary"
-        return await self._edits.change(call, change, origin=origin, reason=reason, canary=canary)
+        return await self._edits.change(call, change, origin=origin, reason=reason, then=then)
 
 
 def _view(name: str, model: Model, canary: Canary, stored: Stored | None) -> CanaryView:

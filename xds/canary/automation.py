@@ -25,6 +25,7 @@ from xds.canary.analysis import (
     wanted,
 )
 from xds.canary.edits import aborted, promoted, with_percent
+from xds.canary.events import CanaryEvents
 from xds.canary.figures import Part, combined
 from xds.canary.meter import Meter
 from xds.canary.planes import Measured, Parts, PlaneRecords, Planes, without_step
@@ -94,7 +95,7 @@ class CanaryAnalysis:
         self._applier = applier
         self._rollout = rollout
         self._observations = observations
-        self._events = events
+        self._events = CanaryEvents(events)
         self._plane = plane
         self._monotonic, self._now = monotonic, now
         self._records = CanaryRecords(applier.store)
@@ -237,9 +238,7 @@ class CanaryAnalysis:
         model, version = key
         level = logging.WARNING if state.phase in _WARNED else logging.INFO
         log.log(level, "canary %s/%s is %s: %s", model, version, state.phase, state.reason)
-        self._events.emit(
-            "canary", model=model, version=version, action=state.phase.value, reason=state.reason
-        )
+        self._events.on_state(model, version, state)
 
     async def _apply(
         self, turn: _Turn, key: Key, plan: Plan, found: Numbered, change: Change
@@ -265,11 +264,10 @@ class CanaryAnalysis:
             return await self._put(key, found, Stored(held, found.stored.progress))
         self._decisions[change.value] += 1
         log.info("canary %s/%s %s by revision %d", model, version, verb, revision.number)
-        told = {"percent": percent} if change is Change.SET else {}
-        self._events.emit(
-            "canary", model=model, version=version, action=change.value,
-            revision=revision.number, reason=state.reason, **told,
-        )  # fmt: skip
+        told = percent if change is Change.SET else None
+        self._events.on_revision(
+            model, version, change, revision.number, percent=told, reason=state.reason
+        )
         appended = replace(state, appended=revision.number)
         return await self._put(key, found, Stored(appended, found.stored.progress))
 

@@ -92,7 +92,7 @@ def plane(
             state = ControlPlaneState(
                 parts.source.name, parts.compiled, nodes, rollout, events=events
             )
-            running.operations = operations(state, Edits(parts.applier, events), events, explainer)
+            running.operations = operations(state, Edits(parts.applier), events, explainer)
             guard = admin_guard(state.config, lambda: state.config, options.names_below)
             app = application(running.operations, guard, StateCollector(state))
             host, port = split_host_port(address)

@@ -14,7 +14,6 @@ from xds.admin.api.problems import ProblemError, Reason
 from xds.admin.config import ConfigOperations
 from xds.admin.edits import MAX_WAITING_READERS, CheckQuery, Edits, WriteQuery
 from xds.candidate.apply import Applier
-from xds.events import Events
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.sources.store.sqlite import SqliteStore
 from xds.sources.store.store import Draft
@@ -38,7 +37,7 @@ class Plane:
         self.asked: list[bool] = []
         self.store = SqliteStore()
         applier = Applier(self.store, Path(), self._compile, lambda: None)
-        listed = ConfigOperations(Edits(applier, Events())).operations()
+        listed = ConfigOperations(Edits(applier)).operations()
         self._handlers = {(each.method, each.path): each.handler for each in listed}
 
     async def _compile(self, loaded: LoadedConfig, *, ask: bool, dry_run: bool) -> CompiledConfig:

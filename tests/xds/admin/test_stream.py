@@ -107,6 +107,22 @@ def test_streams_are_bounded_and_freed(api: Plane) -> None:
     eventually(lambda: is_free(api))
 
 
+def test_changes_of_canaries_by_operators_are_events(api: Plane) -> None:
+    versions = {"v2": {"endpoints": [{"address": "127.0.0.1:9002"}]}}
+    assert api.patch("/v1/models/a", {"stable": "v1", "versions": versions}).status_code == 200
+    canary = "/v1/models/a/canaries/v2"
+    assert api.send("PUT", canary, {"percent": 5}).status_code == 200
+    assert api.send("POST", f"{canary}/promote").status_code == 200
+    with api.client.stream("GET", "/v1/events", headers={"last-event-id": "0"}) as response:
+        told = (each for each in events(response) if each.get("event") == "canary")
+        found = [json.loads(next(told)["data"]) for _ in range(2)]
+    expected = {"model": "a", "version": "v2", "action": "set", "revision": 3, "percent": 5}
+    assert expected.items() <= found[0].items()
+    expected = {"model": "a", "version": "v2", "action": "promote", "revision": 4}
+    assert expected.items() <= found[1].items()
+    assert "reason" not in found[0]
+
+
 def is_free(api: Plane) -> bool:
     with api.client.stream("GET", "/v1/events") as response:
         return response.status_code == 200
