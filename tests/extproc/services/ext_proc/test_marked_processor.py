@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from extproc.policy.policies import Policies
+from extproc.rpc import StatusCode
 from extproc.services.decider import Decider
 from extproc.services.ext_proc.service import ExternalProcessor, MarkedProcessor
 from protos.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
@@ -17,7 +18,7 @@ from tests.extproc.services.callout import body, headers, written
 from tests.extproc.services.ext_proc.recorded_call import RecordedCall
 
 BEFORE = document({"m": {}})
-AFTER = document({"m": {"stable": "v2", "max_body": 3}})
+AFTER = document({"m": {"stable": "v2", "max_body": 3, "mirror": {"version": "v3"}}})
 POST = ((":method", "POST"), (":path", "/v2/models/m/infer"), ("content-type", "application/json"))
 
 
@@ -28,12 +29,16 @@ class MarkedCall(RecordedCall):
         super().__init__()
         self.mark = mark
         self.reads = 0
+        self.has_ended = False
 
     @property
     def metadata(self) -> Sequence[tuple[str, str | bytes]]:
         self.reads += 1
         internal = ("x-envoy-internal", "true")
         return ((STAGE_METADATA, self.mark), internal) if self.mark else (internal,)
+
+    def finish(self, code: StatusCode = StatusCode.OK, details: str = "") -> None:
+        self.has_ended = True
 
 
 class Service:
@@ -108,6 +113,21 @@ def test_the_caches_of_a_stage_end_with_it(service: Service) -> None:
     service.apply(BEFORE, AFTER)
     found = [service.version(AFTER.version) for _ in range(2)]
     assert (found, service.staged.admissions.hits) == (["v2"] * 2, 1)
+
+
+@pytest.mark.parametrize(("mark", "observed"), [("", False), (AFTER.version, True)])
+def test_the_mirror_of_a_request_is_that_of_its_policy(
+    service: Service, mark: str, observed: bool
+) -> None:
+    service.apply(BEFORE, AFTER)
+    message = headers(POST)
+    message.observability_mode = True
+    shown = {"xds.route_name": "m", "xds.cluster_name": "m/v2"}
+    message.attributes["envoy.filters.http.ext_proc"].update(shown)
+    call = MarkedCall(mark)
+    service.process(call, message)
+    # A stream ends at once if the request will not be copied.
+    assert call.has_ended is not observed
 
 
 @pytest.mark.parametrize("mark", ["", "0", AFTER.version.upper(), AFTER.version[:-1], "é"])
