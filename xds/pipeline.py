@@ -110,7 +110,7 @@ async def _start(
     hold = None if first.file is None else first.file.has_changed
     source = StoredConfig(str(file or store.name), store, applier.load, hold, events)
     loaded = first.reading.loaded
-    plans = Plans(store, lambda: rollout.in_force, begin_trial, begin_stage)
+    plans = Plans(store, rollout, begin_trial, begin_stage)
     record = StageRecord(store)
     follower = Follower(
         source, loaded, key_sets, rollbacks.on_rejected, endpoints, plans.of, record.on_stage

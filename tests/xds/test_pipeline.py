@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -436,6 +437,32 @@ async def test_envoys_of_a_stage_that_no_store_knows_are_chosen_when_they_are_ba
         await plane.until(lambda: plane.rollout.stage is not None)
         assert plane.rollout.stage is not None
         assert len(plane.rollout.stage.nodes) == 1
+        assert plane.state.revision == 1
+
+
+async def test_a_config_file_that_failed_in_its_stage_has_one_again_whatever_its_age(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xds.rollout.stage.TICK", 0.01)
+    keys, trials = file.parent / "jwks.json", list[StageVerdict]()
+    keys.write_text(JWKS)
+
+    def begin(_: RolloutCriteria) -> StageVerdict:
+        trials.append(StageVerdict())
+        return trials[-1]
+
+    short = SOAKED.replace("600s", "1s")
+    async with running(StartOptions(file), begin_stage=begin) as plane:
+        plane.connect(*ENVOYS)
+        await plane.until_in_force(1, "a")
+        replace(file, config("a", "b", more=short + WITH_KEYS + "allow_disruption: true\n"))
+        await plane.until(lambda: plane.rollout.stage is not None)
+        trials[0].reason = "worse"
+        await plane.until_in_force(1, "a")
+        (failed,) = [each for each in await plane.history() if each.number == 2]
+        await plane.until(lambda: time.time() > failed.at + 1)
+        replace(keys, JWKS + "\n")
+        await plane.until(lambda: len(trials) == 2 and plane.rollout.stage is not None)
         assert plane.state.revision == 1
 
 

@@ -11,6 +11,7 @@ from xds.candidate.apply import AUTHOR, ROLLBACK
 from xds.delivery.stages import StagedRevision, is_settled, staged_revision
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.plan import AT_ONCE, Plan, Stage, StageTrial, Trial
+from xds.rollout.rollout import Rollout
 from xds.sources.store.store import Store, StoreError
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ RETRY_INTERVAL: Final = 1.0
 
 
 class Plans:
-    """Plans of revisions. `in_force` returns the config before the change.
+    """Plans of the revisions that this control plane rolls out.
 
     Without `begin_trial` and `begin_stage`, nobody judges the traffic. `now` returns Unix seconds.
     """
@@ -35,13 +36,13 @@ class Plans:
     def __init__(
         self,
         store: Store,
-        in_force: Callable[[], CompiledConfig | None],
+        rollout: Rollout,
         begin_trial: BeginTrial | None = None,
         begin_stage: BeginStage | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._in_force = in_force
+        self._rollout = rollout
         self._begin_trial = begin_trial
         self._begin_stage = begin_stage
         self._now = now
@@ -51,7 +52,7 @@ class Plans:
 
         Waits while the store does not respond: a change for a few Envoys must not reach all.
         """
-        in_force = self._in_force()
+        in_force = self._rollout.in_force
         if in_force is None or compiled.revision is None:
             return AT_ONCE
         if in_force.revision == compiled.revision:
@@ -73,8 +74,15 @@ class Plans:
         return await self.judged(number, compiled.config.rollout, staged)
 
     async def staged(self, number: int, settings: RolloutSettings) -> StagedRevision | None:
-        """The stage of a revision now; None if all Envoys may have it. Raises StoreError."""
-        return await staged_revision(self._store, number, settings, self._now())
+        """The stage of a revision now; None if all Envoys may have it. Raises StoreError.
+
+        A config file that has failed in its stage may come again, when a file that it names has
+        changed. Then its stage begins anew.
+        """
+        result = self._rollout.result
+        failed = None if result is None or result.rejected is None else result.rejected.revision
+        again = number == failed
+        return await staged_revision(self._store, number, settings, self._now(), again=again)
 
     async def judged(
         self,

@@ -4,11 +4,12 @@ So a control plane that starts in the middle of a stage goes on with the same En
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
+
+from pydantic import TypeAdapter, ValidationError
 
 from sluice.config.rollout import RolloutSettings
 from xds.candidate.apply import AUTHOR, ROLLBACK
@@ -76,11 +77,11 @@ async def is_settled(store: Store, number: int) -> bool:
 
 
 async def staged_revision(
-    store: Store, number: int, settings: RolloutSettings, now: float
+    store: Store, number: int, settings: RolloutSettings, now: float, *, again: bool = False
 ) -> StagedRevision | None:
     """The stage of a revision at a time, in Unix seconds; None if all Envoys may have it.
 
-    A canary that gets another share by itself is no other stage.
+    A canary that gets another share by itself is no other stage. `again`: the stage begins anew.
     """
     begun = await _begun(store, number)
     if begun is None:
@@ -88,7 +89,8 @@ async def staged_revision(
     share = begun.nodes
     if share is None:
         share = 1.0 if await is_settled(store, begun.number) else settings.nodes
-    seconds = min(begun.at + settings.soak - now, settings.soak)
+    passed = 0.0 if again else max(0.0, now - begun.at)
+    seconds = settings.soak - passed
     return StagedRevision(begun, share, seconds) if share < 1 and seconds > 0 else None
 
 
@@ -115,6 +117,17 @@ async def base_of(store: Store, staged: StagedRevision, settings_of: SettingsOf)
             return base
         staged = replaced
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The record: the revision with which a stage has begun, and the ids of its Envoys."""
+
+    revision: int
+    nodes: frozenset[str]
+
+
+_KEPT: Final = TypeAdapter(_Kept)
 
 
 class StageRecord:
@@ -150,7 +163,7 @@ class StageRecord:
         try:
             record = await self._store.record(KEY)
             known = sorted(_nodes(record, begun).union(nodes))[:MAX_KEPT]
-            value = json.dumps({"revision": begun, "nodes": known}).encode()
+            value = _KEPT.dump_json(_Kept(begun, frozenset(known)))
             expected = 0 if record is None else record.number
             await self._store.put_record(KEY, value, expected=expected)
         except RecordConflictError:
@@ -162,5 +175,10 @@ class StageRecord:
 
 
 def _nodes(record: Record | None, begun: int) -> frozenset[str]:
-    known = {} if record is None else json.loads(record.value)
-    return frozenset(known["nodes"] if known.get("revision") == begun else ())
+    if record is None:
+        return frozenset()
+    try:
+        kept = _KEPT.validate_json(record.value)
+    except ValidationError:  # another release has written it
+        return frozenset()
+    return kept.nodes if kept.revision == begun else frozenset()

@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
 from xds.events import Events
 from xds.protocol.nodes import Nack, Nodes
@@ -25,10 +26,13 @@ from xds.rollout.common_keys import with_common_keys
 from xds.rollout.judgement import Judgement
 from xds.rollout.order import Step, steps
 from xds.rollout.plan import AT_ONCE, Plan
-from xds.rollout.stage import StageView, Staging, staged_snapshot, unstaged
+from xds.rollout.stage import StageView, Staging, named, staged_snapshot, unstaged
 from xds.rollout.task import RolloutResult, Task
 
 log = logging.getLogger(__name__)
+
+MAX_TOLD: Final = 100
+"""Envoys of a stage that an event names."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -300,10 +304,11 @@ class Rollout:
         view = staging.view(self._clock())
         until = self._nodes.now() + view.remaining
         self._result, self._failure = RolloutResult(unresponsive=unresponsive), None
-        log.info("version %s is staged: %d Envoys have it", version, len(view.nodes))
+        log.info("version %s is staged at %s", version, named(view.nodes))
         self._events.emit(
-            "rollout", version=version, revision=view.revision, step="staged",
-            nodes=list(view.nodes), until=until, unresponsive=list(unresponsive),
+            "rollout", version=version, revision=view.revision, step="staged", until=until,
+            nodes=list(view.nodes[:MAX_TOLD]), number=len(view.nodes),
+            unresponsive=list(unresponsive),
         )  # fmt: skip
         self.ended.set()
 

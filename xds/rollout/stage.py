@@ -22,8 +22,9 @@ ABSENT: Final = 10.0
 """Seconds without any of the staged Envoys after which the stage fails: the config may have ended
 them, and nobody judges it. An Envoy whose connection has ended is back sooner."""
 
-RETURN: Final = 30.0
-"""As `ABSENT`, after a start of the control plane: each Envoy must find it again."""
+RETURN: Final = 60.0
+"""As `ABSENT`, after a start of the control plane: each Envoy must find it again, and waits up to
+30 s between two attempts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ class Staging:
         if self.nodes.isdisjoint(envoys(nodes)):
             self._gone_at = now + ABSENT if self._gone_at is None else self._gone_at
             if now >= self._gone_at:
-                return f"no staged Envoy is connected: {_named(self.nodes)}"
+                return f"no staged Envoy is connected: {named(self.nodes)}"
         else:
             self._gone_at = None
         staged = (node for node in nodes if node.id in self.nodes)
@@ -192,7 +193,8 @@ MAX_NAMED: Final = 10
 """Envoys that a message names."""
 
 
-def _named(nodes: frozenset[str]) -> str:
+def named(nodes: Collection[str]) -> str:
+    """The ids of Envoys for a message: all, or some and how many there are more."""
     names = sorted(nodes)
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return ", ".join(names[:MAX_NAMED]) + more

@@ -1,12 +1,13 @@
 """Rollouts to nodes in memory, with a clock that the test controls."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from sluice.config import GatewayConfig, Problem
 from tests.xds.rollout.nodes_in_memory import Client, callout, envoy
+from xds.events import Events
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.protocol.snapshot import Resource, Snapshot
@@ -50,6 +51,13 @@ class Fleet:
     rollout: Rollout
     clock: Clock
     clients: list[Client] = field(default_factory=list)
+    events: Events = field(default_factory=Events)
+
+    async def told(self) -> list[Mapping[str, object]]:
+        """The events of rollouts so far."""
+        self.events.close()
+        events = self.events.after(self.events.oldest - 1)
+        return [each.data async for each in events if each.kind == "rollout"]
 
     async def until_idle(self) -> None:
         """Let the clients receive and acknowledge until there are no more responses."""
@@ -74,11 +82,12 @@ class Fleet:
 
 @asynccontextmanager
 async def start_fleet(ack_timeout: float = 60.0) -> AsyncIterator[Fleet]:
-    nodes, clock = Nodes(lambda: 0.0), Clock()
-    rollout = Rollout(nodes, ack_timeout, clock.sleep, clock=lambda: clock.now)
+    events, clock = Events(), Clock()
+    nodes = Nodes(lambda: 0.0)
+    rollout = Rollout(nodes, ack_timeout, clock.sleep, events, lambda: clock.now)
     running = asyncio.create_task(rollout.run())
     try:
-        yield Fleet(nodes, rollout, clock)
+        yield Fleet(nodes, rollout, clock, events=events)
     finally:
         running.cancel()
 

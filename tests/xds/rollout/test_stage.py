@@ -653,8 +653,36 @@ def test_with_fewer_than_two_envoys_all_get_the_config_at_once(connected: int) -
         await stages.settle()
         stages.all_have("two", "b")
         assert trial.nodes == ()
+        told = [each for each in await stages.fleet.told() if each["step"] == "not_staged"]
+        reason = "fewer than two Envoys are connected"
+        assert told == [
+            {"version": "two", "revision": None, "step": "not_staged", "reason": reason}
+        ]
 
     staged(test, envoys=connected)
+
+
+def test_an_event_says_which_envoys_have_a_config_first_and_until_when() -> None:
+    async def test(stages: Stages) -> None:
+        await stages.stage(revision=2)
+        first = stages.first.name
+        await stages.advance(SOAK + 1)
+        told = [each for each in await stages.fleet.told() if each["version"] == "two"]
+        steps = [each["step"] for each in told]
+        # To the stage, with the removals, and then to all.
+        assert steps[:4] == ["make", "decide", "switch", "staged"]
+        assert steps[4:] == ["remove", "make", "decide", "switch", "in_force", "remove"]
+        assert told[3] == {
+            "version": "two",
+            "revision": 2,
+            "step": "staged",
+            "until": SOAK,
+            "nodes": [first],
+            "number": 1,
+            "unresponsive": [],
+        }
+
+    staged(test)
 
 
 def test_the_first_config_has_no_stage() -> None:
