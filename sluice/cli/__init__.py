@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 
 from sluice.cli.commands import CommandError, CommandParser, Parser
@@ -61,8 +62,9 @@ def _print_error(text: str) -> None:
         print(printable(line, _MAX_LINE), file=sys.stderr)
 
 
+@cache
 def parser() -> argparse.ArgumentParser:
-    """The parser of the command line."""
+    """The parser of the command line. To create it takes longer than many a command."""
     # Imported late: in every callout worker, multiprocessing imports the script `sluice`, which
     # imports this module. Workers do not need the commands, which take memory.
     from sluice.cli import (
