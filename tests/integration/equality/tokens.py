@@ -52,7 +52,8 @@ def signing_key(algorithm: str, number: int) -> SigningKey:
             jwk = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
         case _:
             raise ValueError(algorithm)
-    return SigningKey(algorithm, sign, {**jwk, "kid": name, "use": "sig", "alg": algorithm})
+    # Many requests have the same token, and a signature takes longer than all else of a request.
+    return SigningKey(algorithm, cache(sign), {**jwk, "kid": name, "use": "sig", "alg": algorithm})
 
 
 def _es256(key: ec.EllipticCurvePrivateKey) -> Sign:

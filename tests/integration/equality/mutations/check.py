@@ -36,8 +36,9 @@ DRAWN: Final = 2_000
 BATCH: Final = 150
 """Mutants that Envoy serves at once."""
 
-ROUND: Final = 16
-"""Requests for each mutant in the first round. Each round for those that remain has twice as many.
+ROUND, MAX_ROUND = 16, 64
+"""Requests for each mutant in the first round. Each round for those that remain has twice as many,
+up to a size of which few are sent in vain.
 """
 
 FIRST, NEAR, FAR = 8, 32, 30
@@ -157,7 +158,7 @@ class MutationCheck:
         while active:
             await self._round(active, size, population)
             active = [each for each in active if each.noticed is None and not each.exhausted]
-            size *= 2
+            size = min(2 * size, MAX_ROUND)
         if not off:
             await self._answers(chain.from_iterable(map(_telling, mutants)))
         for mutant in mutants:
@@ -239,8 +240,8 @@ class MutationCheck:
         rest = [each for each in self._compared.inputs if each not in inputs]
         found = chain(
             (base.request for base in (*near, *self._far)),
-            self._edited(near, inputs, BREADTH),
-            self._edited(near[:FIRST], inputs),
+            # Some mutants show in few bases, and others in few edits.
+            in_turn([self._edited(near, inputs, BREADTH), self._edited(near[:FIRST], inputs)]),
             self._edited(near, inputs),
             self._edited(self._far, inputs),
             self._edited(near[:FIRST], rest),
