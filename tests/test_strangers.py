@@ -290,15 +290,20 @@ def test_a_client_refuses_another_server(folder: Path) -> None:
     asyncio.run(test())
 
 
+def callout_tls(config: GatewayConfig) -> Tls:
+    """The TLS of a callout worker that admits the clients of a config."""
+    assert config.identity is not None
+    files = callout_files(config.identity, Path())
+    assert files is not None
+    names = partial(callout_clients, config.identity, config.control_plane.access)
+    return Tls(files.certificate, files.key, files.ca, names)
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_stranger_cannot_call_the_callout(folder: Path, transport: TransportName) -> None:
     async def test() -> None:
         config = identity(folder)
-        files = callout_files(config.identity, Path())
-        assert files is not None
-        assert config.identity is not None
-        names = partial(callout_clients, config.identity, config.control_plane.access)
-        tls = Tls(files.certificate, files.key, files.ca, names)
+        tls = callout_tls(config)
         health = HealthService(SERVING).services()
         services = {**health, REPORTS: health[HEALTH]}
         server = serve(transport, services, "127.0.0.1:0", tls=tls)
@@ -365,11 +370,7 @@ def test_the_control_plane_explains_limits_by_asking_the_callout(folder: Path) -
 
     async def test() -> None:
         config = identity(folder)
-        files = callout_files(config.identity, Path())
-        assert files is not None
-        assert config.identity is not None
-        names = partial(callout_clients, config.identity, config.control_plane.access)
-        tls = Tls(files.certificate, files.key, files.ca, names)
+        tls = callout_tls(config)
         server = serve("asyncio", {INSPECT: unary(inspected)}, "127.0.0.1:0", tls=tls)
         workers = (await server.start(),)
         policy = policy_document(GatewayConfig.model_validate(LIMITED), Path())

@@ -22,6 +22,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
+from sluice.envoy_binary import find_envoy
 from tests import plain_http
 from tests.tokens import key_set, signed
 
@@ -239,6 +240,19 @@ def running(config: Config, *arguments: str, demo: bool = True) -> Iterator[Gate
         raise
     finally:
         gateway.stop()
+
+
+@contextlib.contextmanager
+def another_envoy(bootstrap: Path, *arguments: str) -> Iterator[None]:
+    """Runs an Envoy beside others during a with block. Its log is beside its bootstrap."""
+    argv = [str(find_envoy()), "--config-path", str(bootstrap), "--use-dynamic-base-id"]
+    with bootstrap.with_suffix(".log").open("wb") as log:
+        process = subprocess.Popen([*argv, *arguments], stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def reported_requests(gateway: Gateway, model: str) -> int:

@@ -5,7 +5,6 @@ the routes set. So an answer shows both.
 """
 
 import asyncio
-import subprocess
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,10 +21,9 @@ from protos.observations_pb2 import Report
 from sluice.bootstrap import render
 from sluice.config import GatewayConfig, policy_document
 from sluice.contract.headers import REASON
-from sluice.envoy_binary import find_envoy
 from tests.extproc.policy.control_plane import ControlPlane
 from tests.extproc.process.test_worker import worker
-from tests.integration.gateway import free_ports
+from tests.integration.gateway import another_envoy, free_ports
 from xds.envoys.observations import Observations
 from xds.envoys.reporters import Reporter
 from xds.envoys.reports import ReportService
@@ -204,19 +202,8 @@ async def model_server(version: str) -> AsyncIterator[str]:
 def envoy(fleet: Fleet, node: str) -> Iterator[None]:
     bootstrap = fleet.directory / f"{node}.yaml"
     bootstrap.write_text(render(fleet.config(node), node))
-    with (fleet.directory / f"{node}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                *(str(find_envoy()), "--config-path", str(bootstrap), "--concurrency", "1"),
-                "--use-dynamic-base-id",
-            ],
-            stdout=log, stderr=log,
-        )  # fmt: skip
-    try:
+    with another_envoy(bootstrap, "--concurrency", "1"):
         yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from tests.integration.gateway import (
     INFER,
     Config,
     Gateway,
+    another_envoy,
     base_config,
     bearer,
     eventually,
@@ -112,18 +113,8 @@ def second_envoy(gateway: Gateway, directory: Path) -> Iterator[None]:
     config = yaml.safe_load(subprocess.check_output(command))
     config["admin"]["address"]["socket_address"]["port_value"] = free_ports(1)[0]
     bootstrap.write_text(yaml.safe_dump(config))
-    (first,) = gateway.processes("--config-path")
-    binary = Path(f"/proc/{first}/exe").readlink()
-    with (directory / "second.log").open("wb") as log:
-        process = subprocess.Popen(
-            [binary, "--config-path", str(bootstrap), "--use-dynamic-base-id"],
-            stdout=log, stderr=log,
-        )  # fmt: skip
-    try:
+    with another_envoy(bootstrap):
         yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="module")

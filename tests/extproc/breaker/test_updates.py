@@ -1,6 +1,7 @@
 """Without requests, every worker learns of a state that changes, and looks at few versions."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -186,15 +187,23 @@ steps = st.lists(
 )
 
 
-@given(steps)
-def test_an_update_finds_every_change_that_an_evaluation_of_all_versions_finds(
-    found: list[tuple[float, int, str, bool, int]],
-) -> None:
+@contextmanager
+def two_workers() -> Iterator[list[Breaker]]:
+    """The breakers of two workers, which share a table."""
     with TemporaryDirectory() as directory:
         path = Path(directory) / "counters"
         create(path, rows=2, columns=500)
         tables = [CounterTable(path, row) for row in range(2)]
-        workers = [Breaker(table, dict.fromkeys(CLUSTERS, CONFIG)) for table in tables]
+        yield [Breaker(table, dict.fromkeys(CLUSTERS, CONFIG)) for table in tables]
+        for table in tables:
+            table.close()
+
+
+@given(steps)
+def test_an_update_finds_every_change_that_an_evaluation_of_all_versions_finds(
+    found: list[tuple[float, int, str, bool, int]],
+) -> None:
+    with two_workers() as workers:
         now = NOW
         for seconds, worker, cluster, ok, count in found:
             now += seconds
@@ -206,19 +215,13 @@ def test_an_update_finds_every_change_that_an_evaluation_of_all_versions_finds(
             for cluster in CLUSTERS:
                 each.summary(now, cluster)
         assert [each.not_closed for each in workers] == updated
-        for table in tables:
-            table.close()
 
 
 @given(steps)
 def test_the_active_breakers_of_all_workers_are_those_that_an_evaluation_of_all_finds(
     found: list[tuple[float, int, str, bool, int]],
 ) -> None:
-    with TemporaryDirectory() as directory:
-        path = Path(directory) / "counters"
-        create(path, rows=2, columns=500)
-        tables = [CounterTable(path, row) for row in range(2)]
-        workers = [Breaker(table, dict.fromkeys(CLUSTERS, CONFIG)) for table in tables]
+    with two_workers() as workers:
         now = NOW
         for seconds, worker, cluster, ok, count in found:
             now += seconds
@@ -232,8 +235,6 @@ def test_the_active_breakers_of_all_workers_are_those_that_an_evaluation_of_all_
                 assert max((each.volume for each in shown), default=0) == expected.volume
                 assert max((each.state for each in shown), default=0) == expected.state
                 assert bool(shown) is not idle
-        for table in tables:
-            table.close()
 
 
 def test_idle_breakers_are_not_read(tmp_path: Path) -> None:

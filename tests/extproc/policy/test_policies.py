@@ -8,7 +8,7 @@ from extproc.policy.compiled import NativeRoutes
 from extproc.policy.policies import Policies
 from extproc.policy.received import ReceivedPolicy
 from protos.policy_pb2 import Policy as PolicyMessage
-from sluice.config import Model, PolicyDocument
+from sluice.config import PolicyDocument
 from sluice.contract.headers import STAGE_METADATA
 from tests.extproc.auth.tokens import issuer
 from tests.extproc.decision.requests import document, make_request, version
@@ -30,20 +30,6 @@ def stable(policies: Policies) -> tuple[str, str]:
     assert found[0] is not None
     assert found[1] is not None
     return version(found[0], make_request()), version(found[1], make_request())
-
-
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The JSON of each model that is read."""
-    contents: list[bytes] = []
-    validate = Model.model_validate_json
-
-    def counted(content: bytes) -> Model:
-        contents.append(content)
-        return validate(content)
-
-    monkeypatch.setattr(Model, "model_validate_json", counted)
-    return contents
 
 
 def test_without_a_stage_both_are_the_policy_in_force() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from extproc.policy.compiled import Policy, compile_policy, compile_received
 from extproc.policy.received import ReceivedPolicy
 from protos import policy_pb2
-from sluice.config import Model, PolicyDocument
+from sluice.config import PolicyDocument
 from tests.extproc.decision.requests import document
 from tests.extproc.policy.received import received, resources
 
@@ -19,20 +19,6 @@ def many(count: int, **changed: dict[str, object]) -> PolicyDocument:
         f"m{number}": {"paths": [f"/p/{number}"]} for number in range(count)
     }
     return document(models | changed)
-
-
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The JSON of each model that is read."""
-    contents: list[bytes] = []
-    validate = Model.model_validate_json
-
-    def counted(content: bytes) -> Model:
-        contents.append(content)
-        return validate(content)
-
-    monkeypatch.setattr(Model, "model_validate_json", counted)
-    return contents
 
 
 @pytest.mark.parametrize("count", [10, 1_000])
