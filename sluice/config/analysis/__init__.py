@@ -7,7 +7,7 @@ that works as intended has no warning.
 from collections.abc import Iterator
 from typing import Final
 
-from sluice.config.analysis import access, exposure, routing, traffic
+from sluice.config.analysis import access, exposure, memory, routing, traffic
 from sluice.config.analysis.rule import FAILING_HEALTH_CHECK, Rule
 from sluice.config.finding import Finding
 from sluice.config.gateway import GatewayConfig
@@ -16,6 +16,7 @@ RULES: Final[tuple[Rule, ...]] = (
     *access.RULES,
     *routing.RULES,
     *traffic.RULES,
+    *memory.RULES,
     *exposure.RULES,
 )
 

@@ -236,3 +236,18 @@ def test_model_servers_that_others_can_read_or_stand_in_for() -> None:
     assert of_version("models.test:443", **secret, tls={}) == []
     any_server = [f"any_server_allowed {at}.tls.allow_any_server"]
     assert of_version("models.test:443", tls={"allow_any_server": True}) == any_server
+
+
+def test_a_heap_that_is_too_small_for_the_models() -> None:
+    def of(versions: int, placement: str, heap: str) -> list[str]:
+        one = {"versions": {"v1": VERSION}, "placement": placement}
+        models = {f"m{number}": one for number in range(versions)}
+        return found(models=models, envoy={"max_heap": heap})
+
+    small = ["small_heap envoy.max_heap"]
+    assert of(136, "auto", "64MiB") == []
+    assert of(137, "auto", "64MiB") == small
+    assert of(223, "callout", "64MiB") == []
+    assert of(224, "callout", "64MiB") == small
+    assert of(137, "auto", "65MiB") == []
+    assert found(envoy={"max_heap": "64MiB"}) == []
