@@ -31,6 +31,7 @@ CANARY = "/v1/models/{model}/canaries/{version}"
 ENDPOINT = "/v1/models/{model}/versions/{version}/endpoints/{address}"
 
 _EditModel = Callable[[Model, Data], Data]
+_EndCanary = Callable[[Model, Data, str], Data]
 """Changes the data of a model."""
 
 _UNKNOWN = (Reason.UNKNOWN_MODEL, Reason.UNKNOWN_VERSION)
@@ -171,22 +172,21 @@ class VersionOperations:
         return await self._change_canary(call, edit, what, Change.SET, percent)
 
     async def _promote(self, call: Call) -> Response:
-        version = call.path["version"]
-
-        def edit(model: Model, data: Data) -> Data:
-            return _of_canary(promoted, model, data, version)
-
-        what = f"canary {version} is promoted"
-        return await self._change_canary(call, edit, what, Change.PROMOTE)
+        return await self._end(call, promoted, "promoted", Change.PROMOTE)
 
     async def _abort(self, call: Call) -> Response:
+        return await self._end(call, aborted, "aborted", Change.ABORT)
+
+    async def _end(self, call: Call, end: _EndCanary, done: str, action: Change) -> Response:
         version = call.path["version"]
 
         def edit(model: Model, data: Data) -> Data:
-            return _of_canary(aborted, model, data, version)
+            try:
+                return end(model, data, version)
+            except NoCanaryError:
+                raise _unknown_canary(version) from None
 
-        what = f"canary {version} is aborted"
-        return await self._change_canary(call, edit, what, Change.ABORT)
+        return await self._change_canary(call, edit, f"canary {version} is {done}", action)
 
     async def _drain(self, call: Call) -> Response:
         return await self._edit_endpoint(call, "drain", "drain", True)
@@ -259,15 +259,6 @@ def _list_in(data: object, key: str) -> list[Data]:
     """A copy of a list of a model's data."""
     assert isinstance(data, dict)
     return list(data.get(key) or ())
-
-
-def _of_canary(
-    edit: Callable[[Model, Data, str], Data], model: Model, data: Data, version: str
-) -> Data:
-    try:
-        return edit(model, data, version)
-    except NoCanaryError:
-        raise _unknown_canary(version) from None
 
 
 def _check_version(model: Model, version: str) -> None:

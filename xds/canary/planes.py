@@ -8,12 +8,14 @@ own clock whether the counters of the others grow.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from xds.canary.figures import Part
 from xds.sources.store.store import Record, Store
+
+T = TypeVar("T")
 
 DROP_AFTER: Final = 10.0
 """Seconds without a sign of a control plane. A restart takes less."""
@@ -92,7 +94,7 @@ class PlaneRecords:
     async def sign(self, now: float) -> Planes:
         """Give a sign, and return the list. Raises RecordConflictError if another was first."""
         record = await self._store.record(_PLANES)
-        planes = _planes(record)
+        planes = _read(_PLANES_ADAPTER, record, Planes())
         others = {name: sign for name, sign in planes.signs.items() if name != self._own}
         signed = planes.signed(self._own, self._silence.silent(others, now))
         value = _PLANES_ADAPTER.dump_json(signed)
@@ -108,13 +110,7 @@ class PlaneRecords:
 
     async def parts_of(self, plane: str) -> Parts:
         """What another control plane has seen."""
-        record = await self._store.record(_PARTS + plane)
-        if record is None:
-            return Parts()
-        try:
-            return _PARTS_ADAPTER.validate_json(record.value)
-        except ValidationError:
-            return Parts()  # of another release
+        return _read(_PARTS_ADAPTER, await self._store.record(_PARTS + plane), Parts())
 
 
 def without_step(plane: str) -> Part:
@@ -122,10 +118,11 @@ def without_step(plane: str) -> Part:
     return Part(0.0, None, f"the control plane {plane} does not count yet")
 
 
-def _planes(record: Record | None) -> Planes:
+def _read(adapter: TypeAdapter[T], record: Record | None, default: T) -> T:
+    """The value of a record; `default` without a record that this release can read."""
     if record is None:
-        return Planes()
+        return default
     try:
-        return _PLANES_ADAPTER.validate_json(record.value)
+        return adapter.validate_json(record.value)
     except ValidationError:
-        return Planes()  # of another release
+        return default

@@ -10,8 +10,8 @@ from sluice.config.checked import LoadedConfig
 from sluice.config.load import read_text
 from sluice.config.reader import ConfigReader
 from xds.sources.reading import Reading, digests_of, read_config
-from xds.sources.watched_config import CHECK_INTERVAL, WatchedConfig
-from xds.sources.written import MAX_OPEN, is_being_written
+from xds.sources.watched_config import WatchedConfig
+from xds.sources.written import CHECK_INTERVAL, MAX_OPEN, is_being_written
 
 
 class ConfigFile:

@@ -5,31 +5,17 @@ be a valid config.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from time import monotonic
 
-from watchfiles import Change, awatch
+from watchfiles import Change
 
 from sluice.config import ConfigError, GatewayConfig
 from sluice.config.checked import LoadedConfig
+from xds.sources.folder_events import FolderEvents
 from xds.sources.reading import Reading, digests_of, states_of
-from xds.sources.written import LONG_QUIET, is_being_written, needed_quiet
-
-log = logging.getLogger(__name__)
-
-SETTLE_MS = 20
-"""Milliseconds without events before the files are read: editors write a file several times."""
-
-MAX_SETTLE_MS = 200
-"""Milliseconds after which the files are read even if there are further events."""
-
-POLL_MS = 1000
-"""Milliseconds after which the files are compared even without an event: NFS sends no events."""
-
-CHECK_INTERVAL = 0.02
-"""Seconds between two looks at files that may be incomplete."""
+from xds.sources.written import CHECK_INTERVAL, LONG_QUIET, is_being_written, needed_quiet
 
 
 class WatchedConfig:
@@ -49,7 +35,7 @@ class WatchedConfig:
         self._hold = hold
         self._config: GatewayConfig | None = None
         """The latest valid config that was reported."""
-        self._watch_failed = False
+        self._events = FolderEvents("the config", self._is_relevant)
 
     @property
     def reported(self) -> Reading:
@@ -69,7 +55,7 @@ class WatchedConfig:
         """
         while True:
             watched = self._directories()
-            async for _ in self._events(watched):
+            async for _ in self._events.of(watched):
                 reading = await self._change()
                 if reading is not None:
                     self.report(reading)
@@ -110,31 +96,6 @@ class WatchedConfig:
         if quiet > 0 and _may_lack_a_part(self._config, reading.result):
             return max(quiet, LONG_QUIET)
         return quiet
-
-    async def _events(self, directories: tuple[Path, ...]) -> AsyncIterator[object]:
-        """Yields after events in the directories, and every `POLL_MS`."""
-        if not directories:
-            await asyncio.sleep(POLL_MS / 1000)
-            yield None
-            return
-        try:
-            async for event in awatch(
-                *directories,
-                watch_filter=self._is_relevant,
-                debounce=MAX_SETTLE_MS,
-                step=SETTLE_MS,
-                rust_timeout=POLL_MS,
-                yield_on_timeout=True,
-                recursive=False,
-            ):
-                yield event
-        except (OSError, RuntimeError) as error:
-            # Without inotify watches, or without the directories, the files are still compared.
-            if not self._watch_failed:
-                log.warning("cannot watch the config, and compare it every second: %s", error)
-            self._watch_failed = True
-            await asyncio.sleep(POLL_MS / 1000)
-            yield None
 
     def _is_relevant(self, _: Change, path: str) -> bool:
         # Kubernetes changes all files of a mounted volume by replacing the symbolic link `..data`.

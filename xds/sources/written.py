@@ -17,6 +17,9 @@ LONG_QUIET = 1.0
 """As `QUIET`, if it is not known whether the file is being written, or if its content may be
 incomplete."""
 
+CHECK_INTERVAL = 0.02
+"""Seconds between two looks at files that may be incomplete."""
+
 MAX_OPEN = 2.0
 """Seconds without a further change after which a file that is open for writing is complete: a
 writer may never close it, and NFS may report a writer where there is none."""

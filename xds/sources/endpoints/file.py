@@ -4,23 +4,25 @@ Another program writes the files, such as a deployment or an agent of a service 
 """
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from time import monotonic
 
 from pydantic import TypeAdapter, ValidationError
-from watchfiles import awatch
 
 from sluice.config.addresses import needs_dns
 from sluice.config.document import DocumentError, parse
 from sluice.config.endpoints import MAX_ENDPOINTS, Endpoint, EndpointsFrom
 from sluice.config.files import UnusableFileError, read_named_file
 from xds.sources.endpoints.source import Found, NoEndpoints, Report
-from xds.sources.watched_config import CHECK_INTERVAL, MAX_SETTLE_MS, POLL_MS, SETTLE_MS
-from xds.sources.written import FileState, file_state, is_being_written, needed_quiet
-
-log = logging.getLogger(__name__)
+from xds.sources.folder_events import FolderEvents
+from xds.sources.written import (
+    CHECK_INTERVAL,
+    FileState,
+    file_state,
+    is_being_written,
+    needed_quiet,
+)
 
 MAX_FILE = 4 << 20
 """Bytes: enough for `MAX_ENDPOINTS`."""
@@ -76,7 +78,7 @@ class EndpointFiles:
         """The state of each file when it was read last."""
         self._changing: dict[Path, tuple[FileState, float]] = {}
         """The latest state of each file that may be incomplete, and when it was seen first."""
-        self._watch_failed = False
+        self._events = FolderEvents("the files with endpoints")
 
     def handles(self, origin: EndpointsFrom) -> bool:
         """Whether the origin is a file."""
@@ -98,7 +100,7 @@ class EndpointFiles:
         """Report each change of a file."""
         while True:
             directories = self._directories()
-            async for _ in self._events(directories):
+            async for _ in self._events.of(directories):
                 await self._read_changed(report)
                 if self._directories() != directories:
                     break
@@ -136,30 +138,6 @@ class EndpointFiles:
         # Directories, not files: the watch of a file ends when the file is replaced.
         parents = {file.parent.resolve() for file in self._origins}
         return tuple(sorted(parent for parent in parents if parent.is_dir()))
-
-    async def _events(self, directories: tuple[Path, ...]) -> AsyncIterator[None]:
-        """Yields after events in the directories, and every `POLL_MS`."""
-        if not directories:
-            await asyncio.sleep(POLL_MS / 1000)
-            yield None
-            return
-        try:
-            async for _ in awatch(
-                *directories,
-                debounce=MAX_SETTLE_MS,
-                step=SETTLE_MS,
-                rust_timeout=POLL_MS,
-                yield_on_timeout=True,
-                recursive=False,
-            ):
-                yield None
-        except (OSError, RuntimeError) as error:
-            # Without inotify watches, the files are still compared.
-            if not self._watch_failed:
-                log.warning("cannot watch endpoints, and compare them every second: %s", error)
-            self._watch_failed = True
-            await asyncio.sleep(POLL_MS / 1000)
-            yield None
 
 
 def _read(file: Path) -> Found:
