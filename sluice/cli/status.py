@@ -225,9 +225,11 @@ def node_blocks(status: Status) -> Iterator[Block]:
     """The nodes of a status of the control plane."""
     if not status["nodes"]:
         xds = status["xds"]
-        text = f"none: no Envoy and no worker is connected to the xDS server {xds}; those"
+        text = f"none: no Envoy and no worker is connected to the xDS server {xds}."
         yield Field("nodes", text, "warn")
-        yield Field("", "that run were started with another address, and need a restart", "warn")
+        text = "Those that run have another control plane of the gateway, or were started with"
+        yield Field("", text, "warn")
+        yield Field("", "another address, and need a restart", "warn")
         return
     answers = dict(_latest_answers(status))
     yield Line()
