@@ -1,9 +1,9 @@
 """`python -m bench.config_scale [MODELS ...]`: CPU time of an edit of one model of many.
 
 For each number of models, prints the milliseconds that the control plane takes to read a whole
-config and an edited one, to check it and to compile it to resources, and those for which a worker
-blocks its event loop to put the first and an edited policy in force. Each is the median of `ROUNDS`
-edits.
+config and an edited one, to check it and to compile it to resources, also after an edit of a limit,
+and those for which a worker blocks its event loop to put the first and an edited policy in force.
+Each is the median of `ROUNDS` edits.
 """
 
 import argparse
@@ -33,6 +33,7 @@ AUTH = """auth:
     - {issuer: i, audiences: [a], algorithms: [RS256], jwks: '{"keys": []}'}
 models:
 """
+LIMITS = "limits: {{listener: {{rate: {rate}, burst: 3000}}}}\n"
 MODEL = """  m{number}:
     type: text-classification
     stable: v1
@@ -105,6 +106,11 @@ def measure(models: int, directory: Path) -> None:
         policy, before = snapshot.types[POLICY], policy
         with stages.timed(f"{first}worker"):
             worker.apply(policy.changes_since(before))
+        limits = LIMITS.format(rate=1000 + edit)
+        config, place = reader.read(limits + text, "gateway.yaml")
+        loaded = check_files(config, directory, MAY_RUN_ELSEWHERE, place)
+        with stages.timed(f"{first}compile of a limit"):
+            compile_config(loaded, config)
     print(f"{models:6} models, ms: {stages}", flush=True)
 
 
