@@ -32,6 +32,12 @@ def staged_policies(policy: Resources, nodes: Collection[str]) -> Resources:
     return staged
 
 
+def staged_version(policy: Resources) -> str | None:
+    """The version of the staged policy that workers have (type Policy); None without one."""
+    settings = policy.get(STAGED + POLICY)
+    return None if settings is None else Policy.FromString(settings.body).version
+
+
 def marked_routes(tables: Resources, listeners: Resources, version: str) -> Resources:
     """The route tables of the staged config of this version, with its mark.
 

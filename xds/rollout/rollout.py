@@ -26,10 +26,12 @@ from xds.rollout.common_keys import with_common_keys
 from xds.rollout.judgement import Judgement
 from xds.rollout.order import Step, steps
 from xds.rollout.plan import AT_ONCE, Plan
-from xds.rollout.stage import StageView, Staging, named, staged_snapshot, unstaged
+from xds.rollout.stage import StageView, Staging, has_other_stage, named, staged_snapshot, unstaged
 from xds.rollout.task import RolloutResult, Task
 
 log = logging.getLogger(__name__)
+
+OnInForce = Callable[[Snapshot, tuple[str, ...]], None]
 
 MAX_TOLD: Final = 100
 """Envoys of a stage that an event names."""
@@ -187,34 +189,59 @@ class Rollout:
             await first(self._sleep(max(0.0, due - self._clock())), self._submitted.wait())
 
     async def _roll_out(self, task: Task) -> None:
-        target, unresponsive = task.target, set[str]()
         before, staging = task.base or self._in_force, self._staging_of(task)
-        plan = self._steps(task, before, staging)
+        wanted, published = task.target.snapshot, self._nodes.snapshot
+        if staging is None or before is None:
+            await self._take(task, self._steps(wanted), lambda *ended: self._end(task, *ended))
+            return
+        # Workers have one staged policy: Envoys with marks of another one lose these before.
+        returns = has_other_stage(published, wanted.version)
+        if returns and not await self._take(task, self._steps(before.snapshot)):
+            return
+        wanted = staged_snapshot(before.snapshot, wanted, staging.nodes)
+        await self._take(
+            task, self._steps(wanted), lambda *ended: self._put_staged(staging, before, *ended)
+        )
+
+    def _steps(self, wanted: Snapshot) -> list[Step]:
+        return steps(self._nodes.snapshot, wanted, self._nodes.moves(wanted), self._pending)
+
+    async def _take(
+        self, task: Task, plan: list[Step], on_in_force: OnInForce | None = None
+    ) -> bool:
+        """Take the steps of a plan. Returns False if a node rejects one, or for a newer config.
+
+        `on_in_force` gets the last snapshot and the nodes that have not responded.
+        """
+        unresponsive = set[str]()
         for step in plan:
-            self._step = step.name
-            log.info("version %s: step %s", target.snapshot.version, step.name)
-            self._events.emit(
-                "rollout", version=target.snapshot.version, revision=target.revision, step=step.name
-            )
-            self._nodes.publish(step.snapshot)
-            self._pending.update(step.types)
+            self._begin(task, step)
             unresponsive |= set(await self._wait_for_acceptance(step.types))
             nack = self._nodes.nack()
             if nack is not None:
                 self._restore(task, nack)
-                return
+                return False
             if self._submitted.is_set():
-                return
+                return False
             self._pending.difference_update(step.types)
-            if step.in_force:
-                last, slow = plan[-1].snapshot, tuple(sorted(unresponsive))
-                if staging is not None and before is not None:
-                    self._put_staged(staging, before, last, slow)
-                else:
-                    self._put_in_force(task, replace(target, snapshot=last), slow)
-                    self._judgement.begin_watch(task, before, self._clock())
+            if step.in_force and on_in_force is not None:
+                on_in_force(plan[-1].snapshot, tuple(sorted(unresponsive)))
             if await self._is_replaced_during(step.pause):
-                return
+                return False
+        return True
+
+    def _begin(self, task: Task, step: Step) -> None:
+        version, self._step = task.target.snapshot.version, step.name
+        log.info("version %s: step %s", version, step.name)
+        self._events.emit("rollout", version=version, revision=task.target.revision, step=step.name)
+        self._nodes.publish(step.snapshot)
+        self._pending.update(step.types)
+
+    def _end(self, task: Task, last: Snapshot, unresponsive: tuple[str, ...]) -> None:
+        """Record that a config is in force, and judge it if its plan says so."""
+        before = self._in_force
+        self._put_in_force(task, replace(task.target, snapshot=last), unresponsive)
+        self._judgement.begin_watch(task, before, self._clock())
 
     def _staging_of(self, task: Task) -> Staging | None:
         """The stage of a task; None if all nodes get its config at once. Ends any other stage."""
@@ -226,14 +253,6 @@ class Rollout:
         if staging is None or not judgement.is_staged(task):
             judgement.end_stage()
         return staging
-
-    def _steps(
-        self, task: Task, before: CompiledConfig | None, staging: Staging | None
-    ) -> list[Step]:
-        wanted = task.target.snapshot
-        if staging is not None and before is not None:
-            wanted = staged_snapshot(before.snapshot, wanted, staging.nodes)
-        return steps(self._nodes.snapshot, wanted, self._nodes.moves(wanted), self._pending)
 
     async def _wait_for_acceptance(self, types: tuple[ResourceType, ...]) -> list[str]:
         """Wait until all nodes have accepted these types, until a NACK, or until a newer config.

@@ -15,7 +15,7 @@ from xds.protocol.nodes import UNKNOWN, Nack, Node, Nodes
 from xds.protocol.resource_types import LISTENER, POLICY, ROUTE
 from xds.protocol.snapshot import NodeIdentity, ResourceSet, Snapshot, Variant, VariantOf
 from xds.resources.compiled import CompiledConfig
-from xds.resources.stage import marked_routes, staged_policies
+from xds.resources.stage import marked_routes, staged_policies, staged_version
 from xds.rollout.plan import TICK, Plan, Stage
 
 ABSENT: Final = 10.0
@@ -76,6 +76,11 @@ def unstaged(published: Snapshot, before: Snapshot) -> Snapshot:
     variants = {name: each for name, each in published.variants.items() if not _is_staged(name)}
     types = {POLICY: before.types[POLICY]}
     return replace(published.with_types(types), variants=variants, variant_of=before.variant_of)
+
+
+def has_other_stage(published: Snapshot, version: str | None) -> bool:
+    """Whether workers have a staged policy of another version."""
+    return staged_version(published.types[POLICY].resources) not in (None, version)
 
 
 def _is_staged(variant: str) -> bool:
