@@ -140,9 +140,9 @@ async def test_a_node_connects_while_the_first_config_compiles(
 ) -> None:
     connected = threading.Event()
 
-    def compile_when_connected(*arguments: Any) -> CompiledConfig:
+    def compile_when_connected(*arguments: Any, **options: Any) -> CompiledConfig:
         assert connected.wait(30)
-        return compile_config(*arguments)
+        return compile_config(*arguments, **options)
 
     monkeypatch.setattr("xds.delivery.follow.compile_config", compile_when_connected)
     file, (xds, http) = tmp_path / "gateway.yaml", free_ports(2)

@@ -210,17 +210,24 @@ class Follower:
                 state.on_invalid_config(str(change))
                 continue
             try:
-                compiled = await self.compiled(change)
+                await self._submit(change, state, rollout)
             except ConfigError as error:
                 log.error("config %s changes nothing:\n%s", self._source.name, error)
                 state.on_invalid_config(str(error))
-                continue
-            self.log_valid(compiled, state.warnings)
-            for key in compiled.restart_required:
-                log.warning("%s has changed, which takes effect at the next start", key)
-            state.on_config(compiled)
-            await self._follow_endpoints(compiled)
-            rollout.submit(compiled, plan=await self._plan_of(compiled))
+
+    async def _submit(
+        self, change: LoadedConfig, state: ControlPlaneState, rollout: Rollout
+    ) -> None:
+        """Roll out a changed config next. Raises ConfigError."""
+        compiled = await self.compiled(change)
+        self.log_valid(compiled, state.warnings)
+        for key in compiled.restart_required:
+            log.warning("%s has changed, which takes effect at the next start", key)
+        state.on_config(compiled)
+        await self._follow_endpoints(compiled)
+        plan = await self._plan_of(compiled)
+        # The plan may wait for the store. Keys that were revoked meanwhile must not come back.
+        rollout.submit(await self.compiled(change), plan=plan)
 
     async def follow_key_sets(self, rollout: Rollout) -> None:
         """Fetch the key sets that the config in force needs, and roll out every change of them.
@@ -283,13 +290,9 @@ class Follower:
 
     def log_valid(self, compiled: CompiledConfig, known: Sequence[Problem] = ()) -> None:
         """Log a valid config and its warnings, except those that the config before had too."""
-        revision = None if compiled.loaded is None else compiled.loaded.revision
-        log.info(
-            "config %s is valid: version %s%s",
-            self._source.name,
-            compiled.snapshot.version,
-            "" if revision is None else f", revision {revision}",
-        )
+        revision = "" if compiled.revision is None else f", revision {compiled.revision}"
+        version = compiled.snapshot.version
+        log.info("config %s is valid: version %s%s", self._source.name, version, revision)
         logged = {_without_place(problem) for problem in known}
         for problem in compiled.warnings:
             if _without_place(problem) not in logged:

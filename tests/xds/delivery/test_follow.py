@@ -84,8 +84,12 @@ class Plane:
         self.source = Source()
         self.worker: Client = callout(self.nodes)
         self.envoys = dict[str, Client]()
+        self.planning, self.has_plan = asyncio.Event(), asyncio.Event()
+        self.has_plan.set()
 
         async def plan_of(_: CompiledConfig) -> Plan:
+            self.planning.set()
+            await self.has_plan.wait()
             return plan
 
         follower = Follower(
@@ -171,6 +175,22 @@ async def test_the_keys_of_another_uri_are_fetched_when_its_config_is_in_force()
     await plane.until(lambda: plane.rollout.in_sync and plane.rollout.version is not None)
     plane.source.queue.put_nowait(loaded(TWO))
     await plane.until(lambda: '"two"' in plane.key_sets())
+    assert '"one"' not in plane.key_sets()
+    await plane.stop()
+
+
+async def test_a_change_that_waits_for_its_plan_brings_no_revoked_keys_back() -> None:
+    plane = Plane(loaded(ONE))
+    await plane.until(lambda: plane.rollout.in_sync and plane.rollout.version is not None)
+    version = plane.rollout.version
+    plane.has_plan.clear()
+    plane.source.queue.put_nowait(loaded(ONE, limits={"headers": False}))
+    await plane.until(plane.planning.is_set)
+    plane.documents[ONE] = ROTATED
+    await plane.until(lambda: '"rotated"' in plane.key_sets())
+    plane.has_plan.set()
+    await plane.until(lambda: plane.rollout.version != version and plane.rollout.in_sync)
+    assert '"rotated"' in plane.key_sets()
     assert '"one"' not in plane.key_sets()
     await plane.stop()
 
