@@ -67,10 +67,11 @@ class Judgement:
         if now < staging.due or not (waiting is None or self.is_staged(waiting)):
             return None
         target = staging.target if waiting is None else waiting.target
+        base = in_force if waiting is None or waiting.base is None else waiting.base
         worse = staging.failure(self._nodes, now)
-        if worse is not None and in_force is not None:
+        if worse is not None and base is not None:
             # A copy: its rollout is no renewal of what is in force.
-            return _undo(target, replace(in_force), worse)
+            return _undo(target, replace(base), worse)
         if not staging.is_passed(now):
             return None
         log.info("version %s leaves its stage: no failure was found", target.snapshot.version)

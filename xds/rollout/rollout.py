@@ -148,13 +148,13 @@ class Rollout:
 
         `renewal`: the config in force with other key sets. The result stays that of the latest
         config. `base`: what the nodes get that do not get this config yet, because it has a stage;
-        None: what they have.
+        None: what they have, or would have got by the rollout that this one ends.
         """
         task, staging = Task(compiled, renewal, plan, base), self._judgement.staging
         known = self._next or self._running
         if known is None and staging is not None and base is not None:
             known = Task(staging.target, plan=staging.plan)
-        self._next = task if known is None else task.after(known)
+        self._next = task if known is None else task.after(known).upon(known)
         self._submitted.set()
 
     async def run(self) -> None:

@@ -51,6 +51,15 @@ class Task:
             return replace(self, plan=known.plan, undoes=known.undoes)
         return self
 
+    def upon(self, known: Self) -> Self:
+        """The task, which ends the rollout of one that is not done yet.
+
+        While the target is staged, the other nodes get what that rollout would have given them.
+        """
+        if self.plan.stage is None or self.base is not None:
+            return self
+        return replace(self, base=known.target if known.plan.stage is None else known.base)
+
 
 def is_same_revision(one: CompiledConfig, other: CompiledConfig) -> bool:
     """Whether two configs are of one revision of the history."""

@@ -563,6 +563,64 @@ def test_new_key_sets_during_the_promotion_reach_all() -> None:
     staged(test)
 
 
+def test_a_change_of_the_staged_config_keeps_a_renewal_of_the_other_one() -> None:
+    async def test(stages: Stages) -> None:
+        await stages.stage(revision=2)
+        await stages.settle()
+        stages.others[0].automatic = False
+        await renew(stages, "new", 2)
+        assert stages.fleet.rollout.step == "switch"
+        # A file that the staged config names has changed meanwhile.
+        target = compiled(resources("two", "b", "c", keys="new"), 2)
+        stages.fleet.rollout.submit(target, plan=Plan(stage=Stage(0.1, SOAK, None, 2)))
+        await answer(stages, stages.others[0])
+        await stages.settle()
+        assert {keys_of(each) for each in stages.named.values()} == {b"new"}
+        assert stages.has(stages.first)[1] == {"b", "c"}
+
+    staged(test)
+
+
+def test_a_stage_is_undone_with_the_renewal_that_waits() -> None:
+    async def test(stages: Stages) -> None:
+        trial = await stages.stage(revision=2)
+        await stages.settle()
+        trial.reason = "worse"
+        stages.fleet.clock.advance(TICK)
+        await renew(stages, "new", 2)
+        await stages.settle()
+        stages.all_have("one", "a")
+        assert stages.failure == "worse"
+        assert {keys_of(each) for each in stages.named.values()} == {b"new"}
+
+    staged(test)
+
+
+def test_a_stage_that_replaces_a_rollout_is_on_top_of_it() -> None:
+    async def test(stages: Stages) -> None:
+        name = next(iter(stages.named))
+        stages.named[name].automatic = False
+        stages.fleet.rollout.submit(compiled(TWO, 2))
+        await stages.fleet.until_idle()
+        assert stages.fleet.rollout.step == "make"
+        stages.fleet.rollout.submit(compiled(THREE, 3), plan=Plan(stage=Stage(0.1, SOAK, None, 3)))
+        await answer(stages, stages.named[name])
+        await stages.settle()
+        assert stages.has(stages.first)[:2] == ("three", {"c"})
+        assert {stages.has(each)[0] for each in stages.others} == {"two"}
+        assert stages.fleet.rollout.version == "two"
+
+    staged(test)
+
+
+async def answer(stages: Stages, client: Client) -> None:
+    """Let a client answer all that it has got, and all that it will get."""
+    client.automatic = True
+    while client.waiting:
+        client.acknowledge(client.waiting.pop(0))
+    await stages.fleet.until_idle()
+
+
 def test_an_envoy_that_rejects_a_renewal_undoes_the_stage() -> None:
     async def test(stages: Stages) -> None:
         trial = await stages.stage(revision=2)
