@@ -37,4 +37,4 @@ class Terminal:
         """The exit status."""
         self.read()
         os.close(self._terminal)
-        return self.process.wait(30)
+        return self.process.wait(60)

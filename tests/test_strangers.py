@@ -150,7 +150,7 @@ async def first_response(
     address: str, method: str, message: bytes, credentials: ClientCredentials
 ) -> bytes | None:
     """The first response to a message. Raises OSError or RpcError if the server refuses."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         call = await open_call(address, method, LIMITS, credentials)
         try:
             call.send(message)

@@ -54,7 +54,7 @@ def servers() -> Iterator[dict[str, Addresses]]:
     process, addresses = start(*SERVED)
     yield addresses
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
 
 
 def rest_infer(address: Addresses, model: str, document: object) -> httpx.Response:
@@ -284,7 +284,7 @@ async def _exchange_two_chunks(address: Addresses) -> None:
         b"POST /v2/models/echo/x?echo=body HTTP/1.1\r\nhost: h\r\n"
         b"transfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n"
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await reader.readuntil(b"first")
         writer.write(b"6\r\nsecond\r\n0\r\n\r\n")
         await reader.readuntil(b"second")
@@ -325,7 +325,7 @@ def test_control_makes_exactly_the_fail_rate_of_calls_fail() -> None:
         assert plain_http.post(f"{rest}/control", json={"nose": 2}).status_code == 400
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def test_a_header_or_a_query_parameter_makes_one_call_fail(servers) -> None:
@@ -347,7 +347,7 @@ def test_without_the_option_no_caller_can_inject_a_fault() -> None:
         assert plain_http.post(url, headers={"x-echo-delay-ms": "soon"}).status_code == 200
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -363,7 +363,7 @@ def test_a_signal_stops_the_server_after_the_call_in_progress(
         process.send_signal(number)
         later_events = [line for line in lines if line]
     assert len(later_events) == 2
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert process.stderr is not None
     assert process.stderr.read() == ""
 

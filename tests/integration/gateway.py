@@ -30,7 +30,11 @@ ISSUER = "https://issuer.test"
 AUDIENCE = "sluice-test"
 PRIVATE_KEY = rsa.generate_private_key(65537, 2048)
 INFER = "/v2/models/echo/infer"
-START_TIMEOUT = 60.0
+START_TIMEOUT = 120.0
+PATIENCE = 60.0
+"""Seconds after which a condition will not hold any more, also on a busy machine. No test is about
+how long something takes, so no test needs less."""
+
 REQUESTS_TO_OPEN = 30
 """Failed requests that open a breaker: more than its minimum volume."""
 
@@ -67,7 +71,7 @@ def free_ports(count: int) -> list[int]:
         return [bound.getsockname()[1] for bound in sockets]
 
 
-def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> None:
+def eventually(condition: Callable[[], bool], timeout: float = PATIENCE) -> None:
     """Polls the state of another process until the condition holds; fails after the timeout."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -152,7 +156,7 @@ class Gateway:
     def stop(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(30)
+        self.process.wait(60)
         shutil.rmtree(self.directory)
 
     def write(self) -> None:

@@ -34,7 +34,7 @@ class Load:
         for thread in self._threads:
             thread.join(30)
 
-    def wait_for(self, responses: int, timeout: float = 20.0) -> None:
+    def wait_for(self, responses: int, timeout: float = 60.0) -> None:
         """Waits until this many more requests have had a response with status 200."""
         with self._progress:
             goal = self.responses + responses

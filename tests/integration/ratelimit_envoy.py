@@ -163,7 +163,7 @@ def running_envoy(services: Sequence[str]) -> Iterator[tuple[httpx.Client, httpx
             plain_http.client(base_url=f"http://127.0.0.1:{strict}") as strict_client,
         ):
             try:
-                eventually(lambda: _responds(lenient_client), 20)
+                eventually(lambda: _responds(lenient_client))
                 yield lenient_client, strict_client
             except BaseException:
                 print(log.read_text())

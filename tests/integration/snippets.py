@@ -123,7 +123,7 @@ class Shell:
                 os.killpg(process.pid, signal.SIGINT)
         for process in self._backgrounds:
             try:
-                process.wait(30)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
 

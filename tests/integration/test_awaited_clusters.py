@@ -28,7 +28,7 @@ from xds.protocol.snapshot import NodeIdentity, ResourceSet, Snapshot, Variant
 from xds.resources import awaited_clusters
 from xds.resources.compiled import compile_config
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 
 def behind(node: NodeIdentity) -> str:

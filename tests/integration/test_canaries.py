@@ -83,7 +83,7 @@ def test_canaries_are_promoted_or_aborted_across_a_restart(tmp_path: Path) -> No
             os.kill(control_plane, signal.SIGKILL)
             ended = {"echo": "promoted", "failing": "aborted"}
             ended |= {"mirrored": "aborted", "agreeing": "promoted"}
-            eventually(lambda: api.finished() == ended, 60)
+            eventually(lambda: api.finished() == ended, 180)
         stable = {model: api.get(f"models/{model}")["stable"] for model in ended}
         assert stable == {"echo": "v2", "failing": "v1", "mirrored": "v1", "agreeing": "v2"}
         assert [each.split(": ")[0] for each in api.reasons("echo")] == [

@@ -158,7 +158,7 @@ def test_near_the_maximum_heap_requests_are_refused_until_memory_is_free(small: 
     begun, end = REQUEST[:-2] + b'x-request-id: "}\r\n', b"\r\n"
     # A new connection would be closed: the heap may grow beyond the share at which requests end.
     with connected(small, begun) as connection, ExitStack() as uploads:
-        eventually(overloaded, 60)
+        eventually(overloaded)
         response, body = response_to(connection, end)
     assert response.status == 503
     assert response.getheader("content-type") == "application/problem+json"
@@ -172,7 +172,7 @@ def test_near_the_maximum_heap_requests_are_refused_until_memory_is_free(small: 
 
     # While the server does not read, Envoy does not read either, and does not see that the clients
     # have gone. The idle timeout of the streams frees their memory.
-    eventually(admitted, 60)
+    eventually(admitted)
     assert pressure("fixed_heap.pressure") > 0
 
 

@@ -100,8 +100,8 @@ def test_new_certificates_of_a_new_authority_need_no_restart(
     make_files(certificates, new_authority=True)
     # The new worker connects to the control plane, and Envoy to the worker, with the new files.
     os.kill(before, signal.SIGKILL)
-    eventually(lambda: worker(gateway, operator) not in (0, before), 30)
-    eventually(lambda: served(gateway), 30)
+    eventually(lambda: worker(gateway, operator) not in (0, before))
+    eventually(lambda: served(gateway))
 
 
 def test_an_operator_is_revoked_at_all_servers(gateway: Gateway, operator: httpx.Client) -> None:

@@ -157,7 +157,7 @@ def test_a_name_without_addresses_delays_no_other_change(own: Gateway, names: Na
         later = "/v2/models/echo/later"
         assert client.get(later, headers=bearer()).status_code == 503
         names.addresses["later.test"] = ["127.0.0.1"]
-        eventually(lambda: client.get(later, headers=bearer()).status_code == 200, 20.0)
+        eventually(lambda: client.get(later, headers=bearer()).status_code == 200)
     assert UNFINISHED not in own.log.read_text()
 
 

@@ -147,7 +147,7 @@ def test_after_an_edit_that_revokes_a_group_no_request_by_it_is_admitted(
     for sender in senders:
         sender.start()
     try:
-        assert begun.wait(30)
+        assert begun.wait(60)
         version = gateway.status()["version"]
         gateway.config["models"]["echo"]["access"] = {"allow": rules[:1]}
         gateway.write()
@@ -182,7 +182,7 @@ def held_routes(gateway: Gateway) -> Iterator[None]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        assert connected.wait(30)
+        assert connected.wait(60)
         eventually(gateway.in_sync)
         yield
     finally:

@@ -84,7 +84,7 @@ def check_run(
                 assert response.json()["version"] == stable
         assert gateway.process is not None
         gateway.process.send_signal(stop)
-        assert gateway.process.wait(30) == 0
+        assert gateway.process.wait(60) == 0
         assert warnings(gateway) == []
     finally:
         gateway.stop()

@@ -39,7 +39,7 @@ def test_a_request_body_is_streamed(gateway: Gateway) -> None:
         host, _, port = gateway.config["listener"]["address"].rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         head = "POST /v2/models/echo/x?echo=body HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             writer.write(head.encode() + b"\r\n\r\n3\r\none\r\n")
             received = await reader.readuntil(b"one")
             writer.write(b"3\r\ntwo\r\n0\r\n\r\n")

@@ -103,7 +103,7 @@ def mlserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, st
         ) as process,
     ):
         try:
-            eventually(lambda: ready(process, log, rest) and "gRPC server" in log.read_text(), 60)
+            eventually(lambda: ready(process, log, rest) and "gRPC server" in log.read_text())
             yield f"127.0.0.1:{rest}", f"127.0.0.1:{grpc}"
         finally:
             process.terminate()

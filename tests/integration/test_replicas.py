@@ -54,7 +54,7 @@ class Replica:
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._argv, stdout=self._log, stderr=self._log)
-        eventually(lambda: status(self.http) is not None, 60)
+        eventually(lambda: status(self.http) is not None)
 
     def kill(self) -> None:
         if self._process is not None:
@@ -142,11 +142,11 @@ def test_envoy_follows_either_control_plane_and_serves_without_redis(tmp_path: P
         os.kill(control_plane, signal.SIGKILL)
         replica.config = with_model(replica.config, "one")
         replica.write()
-        eventually(lambda: follows(3, "one"), 30)
+        eventually(lambda: follows(3, "one"))
 
         replica.kill()
         append(redis.url, with_model(replica.config, "two"))
-        eventually(lambda: follows(4, "two"), 30)
+        eventually(lambda: follows(4, "two"))
 
         replica.start()
         eventually(lambda: (status(replica.http) or {}).get("revision") == 4)
@@ -154,4 +154,4 @@ def test_envoy_follows_either_control_plane_and_serves_without_redis(tmp_path: P
         assert all(map(is_routed, ("echo", "one", "two")))
         redis.start()
         append(redis.url, with_model(with_model(replica.config, "two"), "three"))
-        eventually(lambda: follows(5, "three"), 30)
+        eventually(lambda: follows(5, "three"))

@@ -71,7 +71,7 @@ def test_without_workers_the_gateway_is_live_but_not_ready(gateway: Gateway) -> 
         try:
             for pid in stopped:
                 os.kill(pid, signal.SIGSTOP)
-            eventually(lambda: client.get(READY).status_code == 503, 20)
+            eventually(lambda: client.get(READY).status_code == 503)
             problem = client.get(READY).json()
             assert (problem["reason"], problem["status"]) == ("not_ready", 503)
             assert problem["error"] == problem["detail"]
@@ -79,4 +79,4 @@ def test_without_workers_the_gateway_is_live_but_not_ready(gateway: Gateway) -> 
         finally:
             for pid in stopped:
                 os.kill(pid, signal.SIGCONT)
-        eventually(lambda: client.get(READY).status_code == 200, 20)
+        eventually(lambda: client.get(READY).status_code == 200)

@@ -306,7 +306,7 @@ def test_the_commands_for_separate_machines_start_a_gateway(reader: Reader) -> N
         for line in reader.text(block.text).splitlines():
             agreeing = f"{line} {callout}" if line.startswith("sluice callout") else line
             session.start(agreeing, "")
-        eventually(lambda: status(f"http://{config.listener.address}/v2/models/echo/x") == 401, 30)
+        eventually(lambda: status(f"http://{config.listener.address}/v2/models/echo/x") == 401)
         run_page("docs/operate.md", session, reader, nothing)
 
 

@@ -151,14 +151,14 @@ class Fleet:
         await self.until(lambda: set(self.answers[envoy][-20:]) == set(expected))
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not condition():
                 self.progress.clear()
                 await self.progress.wait()
 
     async def until_served(self) -> None:
         """Wait until both Envoys have an answer for each model."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             for envoy in self.listeners:
                 for model in MODELS:
                     while not await self._is_served(envoy, model):

@@ -155,11 +155,11 @@ def test_a_change_that_fails_at_the_staged_envoy_is_undone(fleet: Fleet) -> None
     before = fleet.revision()
     with fleet.traffic():
         applied = fleet.apply(failing(fleet))
-        eventually(lambda: len(fleet.staged()) == 1, 30)
+        eventually(lambda: len(fleet.staged()) == 1)
         staged = fleet.staged()[0]
         _, errors = applied.communicate(timeout=60)
         assert applied.returncode == ExitStatus.REJECTED.value, errors
-        eventually(lambda: not fleet.staged() and fleet.revision() == (before or 0) + 2, 30)
+        eventually(lambda: not fleet.staged() and fleet.revision() == (before or 0) + 2)
     name, other = ("", SECOND) if staged != SECOND else (SECOND, "")
     assert set(fleet.answers[other]) == {200}
     assert 503 in fleet.answers[name]
@@ -178,14 +178,14 @@ def test_a_good_change_reaches_the_others_also_after_a_restart(fleet: Fleet) -> 
     before = fleet.revision()
     with fleet.traffic():
         applied = fleet.apply(config)
-        eventually(lambda: len(fleet.staged()) == 1, 30)
+        eventually(lambda: len(fleet.staged()) == 1)
         staged = fleet.staged()
         versions = {name: _version(url) for name, url in fleet.urls.items()}
         (control_plane,) = fleet.gateway.processes("control-plane")
         os.kill(control_plane, signal.SIGKILL)
         applied.communicate(timeout=60)
-        eventually(lambda: fleet.staged() == staged, 30)
-        eventually(lambda: fleet.revision() == (before or 0) + 1, 60)
+        eventually(lambda: fleet.staged() == staged)
+        eventually(lambda: fleet.revision() == (before or 0) + 1)
         eventually(lambda: {_version(url) for url in fleet.urls.values()} == {"v2"})
     first = SECOND if staged == [SECOND] else ""
     assert versions == {name: "v2" if name == first else "v1" for name in versions}

@@ -55,7 +55,7 @@ def test_a_revoked_key_is_refused_on_an_open_connection(
 def test_a_config_with_a_ttl_stays_while_the_control_plane_runs_and_ends_after_it(
     envoy: TokenEnvoy, connection: httpx.Client
 ) -> None:
-    credentials, ttl = token("alice"), 1.5
+    credentials, ttl = token("alice"), 3.0
     envoy.publish(KEYS, ttl)
     start = time.monotonic()
     while time.monotonic() - start < 2 * ttl:

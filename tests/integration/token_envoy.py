@@ -142,7 +142,7 @@ class TokenEnvoy:
         self.nodes.publish(self._snapshot(JwtAuthentication(), None))
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(self._argv, stdout=log, stderr=log)
-        eventually(self._is_ready, 30)
+        eventually(self._is_ready)
 
     def start_control_plane(self) -> None:
         async def start() -> XdsServer:
@@ -167,7 +167,7 @@ class TokenEnvoy:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
         self.stop_control_plane()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -88,7 +88,7 @@ class Plane:
         return self.state.revision, models
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 for client in (self.envoy, *self.named.values()):
                     client.receive()
@@ -572,9 +572,11 @@ class Refusing(SqliteStore):
     """A store whose appends fail while `refuses` is set."""
 
     refuses = False
+    refused = 0
 
     async def append(self, draft, *, expected):  # type: ignore[no-untyped-def]
         if self.refuses:
+            self.refused += 1
             raise StoreUnavailableError("the store does not respond")
         return await super().append(draft, expected=expected)
 
@@ -595,8 +597,9 @@ async def test_an_edit_and_a_rollback_wait_for_the_store(
         store.refuses = False
         await plane.until_in_force(3, "a")
         store.refuses = True
+        refused = store.refused
         replace(file, config("a", "b"))
-        await asyncio.sleep(0.3)
+        await plane.until(lambda: store.refused > refused + 1)
         assert plane.in_force == (3, {"a"})
         store.refuses = False
         await plane.until_in_force(4, "a", "b")

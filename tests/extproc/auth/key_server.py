@@ -41,7 +41,7 @@ class _Keys(BaseHTTPRequestHandler):
         server.requests += 1
         server.headers = {name.lower(): value for name, value in self.headers.items()}
         server.arrivals.release()
-        server.open.wait(10)
+        server.open.wait(60)
         body = server.document.encode()
         self.send_response(server.status)
         self.send_header("location", "/elsewhere")
@@ -68,7 +68,7 @@ def keys_served(document: str = FIRST) -> Iterator[KeyServer]:
 
 async def until_accepted(authenticator: Authenticator, credentials: str) -> None:
     """Wait until the token is accepted, after the keys have been fetched."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 identify(authenticator, credentials)

@@ -250,7 +250,7 @@ async def test_a_fetch_whose_headers_arrive_too_slowly_is_cancelled(
     with pytest.raises(fetch.FetchError, match="in time"):
         fetching.result()
     # The thread has ended too: it has closed its connection.
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await closed.wait()
     server.close()
 

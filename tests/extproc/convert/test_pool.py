@@ -47,7 +47,7 @@ def converter(
         yield 0
         if calls is not None:
             calls.append(body)
-        assert gate.wait(10)
+        assert gate.wait(60)
         if body == b"bad":
             raise ConversionError(Reason.NOT_JSON, "body", "is bad")
         return InferenceRequest([Tensor("x", "UINT8", (len(body),), body)])
@@ -84,7 +84,7 @@ def finished(conversion: Conversion) -> asyncio.Future[ConvertedMessage]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Run the event loop until the condition is true."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  (a thread changes it, through the loop)
             await asyncio.sleep(0)
 
@@ -548,7 +548,7 @@ async def test_a_closed_pool_releases_the_memory_of_a_conversion_that_needs_more
 
     def steps() -> Steps:
         yield 100
-        gate.wait(10)
+        gate.wait(60)
         yield 800
         raise AssertionError("the pool is closed")
 

@@ -275,7 +275,7 @@ async def test_requests_are_admitted_during_an_outage_and_after_it(
         limiter = Limiter([LimitRule(name="r", rate=10_000_000, burst=9_000_000)], budgets)
 
         async def load_until(available: bool) -> None:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while budgets.available is not available:
                     verdict = limiter.check(clock(), RequestView())
                     verdict = verdict if isinstance(verdict, LimitVerdict) else await verdict

@@ -70,7 +70,7 @@ class Sender:
     async def counted(self, count: int) -> dict[str, Any]:
         """The counts of so many requests, when all of them have ended."""
         taken = dict[str, int]()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while sum(taken.get(n, 0) for n in ("compared", "failed", "dropped")) < count:
                 await asyncio.sleep(0)
                 for each in self.copies.counts.take():

@@ -15,7 +15,7 @@ from xds.protocol.snapshot import Resource, Resources, Snapshot
 from xds.resources.policy import PolicyCache
 from xds.resources.stage import staged_policies
 
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 
 
 class ControlPlane:

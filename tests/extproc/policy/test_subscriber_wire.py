@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
 
 FIRST = document({"m": {}})
 SECOND = document({"m": {"stable": "v2"}})
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 
 
 class Stream:

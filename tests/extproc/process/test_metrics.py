@@ -226,7 +226,7 @@ def converter(gate: threading.Event, min_thread_size: int) -> Converter:
 
     def source(body: bytes, headers: Mapping[str, str]) -> Reading:
         yield 0
-        assert gate.wait(10)
+        assert gate.wait(60)
         return InferenceRequest([Tensor("x", "UINT8", (len(body),), body)])
 
     return Converter(

@@ -76,7 +76,7 @@ class Plane:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition is true. It is checked after each report."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 self._reader.received.clear()
                 await self._reader.received.wait()

@@ -31,7 +31,7 @@ from tests.extproc.process import silent_workers
 from tests.extproc.process.silent_workers import deadlocked, ending, stopped, without_loop
 
 HANG_TIMEOUT = 5.0
-WAIT = 20.0
+WAIT = 60.0
 """Seconds after which a wait for a process fails the test."""
 
 Create = Callable[[WorkerMain], WorkerSlot]

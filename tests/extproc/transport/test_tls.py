@@ -124,7 +124,7 @@ def test_a_later_response_is_sent_without_further_data_from_the_client(
         reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
         writer.write(frames.PREFACE + frames.settings({}) + _call_wait(1) + _call_wait(3))
         received = b""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await called.acquire()
             await called.acquire()
             for responses in (1, 2):

@@ -307,13 +307,13 @@ def test_wait_has_a_bound(plane: ControlPlane, sluice: Commands) -> None:
     def accepts_first(_: DiscoveryResponse) -> bool:
         """Accept the config with which the node starts, and answer no other one."""
         if seen.is_set():
-            released.wait(30)
+            released.wait(60)
         seen.set()
         return True
 
     with live_node(plane.xds, "node-3", accepts_first):
         eventually(lambda: "node-3" in sluice("get", "nodes").out)
-        assert seen.wait(30)
+        assert seen.wait(60)
         error = sluice(
             "canary", "abort", "digits/v2", "--wait", "--timeout", "0.5",
             status=ExitStatus.TIMED_OUT,
@@ -434,7 +434,7 @@ def test_events_are_followed_and_resumed_after_an_id(plane: ControlPlane, sluice
         eventually(arrives, 30)
         found.append(json.loads(following.stdout.readline()))
         following.send_signal(signal.SIGINT)
-        following.wait(30)
+        following.wait(60)
     (first,) = found
     sluice("canary", "set", "digits/v2", "99", "--reason", "one\x1b[2J")
     head = sluice.head

@@ -304,7 +304,7 @@ def test_of_two_writers_with_the_same_base_one_gets_a_conflict(api: Plane) -> No
     tag, barrier = api.get("/v1/config").headers["etag"], threading.Barrier(2)
 
     def put(name: str) -> int:
-        barrier.wait(5)
+        barrier.wait(60)
         return api.send("PUT", f"/v1/models/{name}", NEW, if_match=tag).status_code
 
     with ThreadPoolExecutor(2) as pool:

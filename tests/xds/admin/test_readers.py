@@ -68,7 +68,7 @@ async def plane() -> Plane:
 
 async def test_an_operator_does_not_wait_for_checks_of_readers(plane: Plane) -> None:
     checks = [asyncio.create_task(plane.validate(READER, SLOW)) for _ in range(MAX_WAITING_READERS)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await plane.compiling.wait()
         with pytest.raises(ProblemError) as refused:
             await plane.validate(READER, OTHER)

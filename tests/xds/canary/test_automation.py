@@ -117,7 +117,7 @@ class Plane:
 
     async def settle(self) -> None:
         """Wait until the head of the history is in force."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await self._is_settled():
                 self.node.receive()
                 await asyncio.sleep(0)
@@ -260,7 +260,7 @@ async def test_an_outage_of_the_store_is_logged_once_and_does_not_end_the_loop(
     plane = await gateway.join()
     gateway.store.fails = frozenset({"put_record"})
     task = asyncio.create_task(plane.analysis.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         for _ in range(3):
             await gateway.store.refused.get()
         gateway.store.fails = frozenset()
@@ -296,7 +296,7 @@ async def test_a_step_that_a_node_rejects_is_rolled_back_and_not_tried_again(
     plane.node.rejects = "policy"
     gateway.now += 2
     await plane.analysis.turn()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while plane.rollout.result is None or plane.rollout.result.failure is None:
             plane.node.receive()
             await asyncio.sleep(0)

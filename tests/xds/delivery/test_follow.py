@@ -126,7 +126,7 @@ class Plane:
         return "".join(each.inline_string or "" for each in sources if each is not None)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 for client in (self.worker, *self.envoys.values()):
                     client.receive()
@@ -239,7 +239,7 @@ class SlowEndpoints(EndpointFiles):
 
     def find(self, origin: EndpointsFrom) -> Found:
         self.asked.set()
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(60)
         return super().find(origin)
 
 
@@ -252,7 +252,7 @@ async def test_a_change_does_not_wait_for_a_dry_run(tmp_path: Path) -> None:
         follower.compiled(loaded(ONE, models={"m": {"versions": versions}}), dry_run=True)
     )
     await asyncio.to_thread(slow.asked.wait, 20)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         compiled = await follower.compiled(first)
     assert not dry.done()
     slow.go_on.set()

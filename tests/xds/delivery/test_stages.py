@@ -164,7 +164,7 @@ def view(begun: int | None, *nodes: str) -> StageView:
 
 async def written(record: StageRecord, begun: int, *nodes: str) -> None:
     """Wait until the record has these Envoys."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await record.nodes(begun) != frozenset(nodes):
             pass  # each read lets other tasks run
 

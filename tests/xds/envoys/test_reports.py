@@ -75,7 +75,7 @@ class Plane:
 
 def run(directory: Path, test: Callable[[Plane], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with asyncio.timeout(20), Plane(directory) as plane:
+        async with asyncio.timeout(60), Plane(directory) as plane:
             await test(plane)
 
     asyncio.run(main())

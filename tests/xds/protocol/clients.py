@@ -26,7 +26,7 @@ from xds.protocol.server import XdsServer
 from xds.protocol.services import DELTA, SERVICES, SOTW, DiscoveryService, Variant
 from xds.protocol.snapshot import Resource, Snapshot
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)

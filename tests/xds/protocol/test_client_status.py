@@ -81,7 +81,7 @@ async def csds(directory: Path, nodes: Nodes) -> AsyncIterator[Csds]:
     server = XdsServer(nodes, address, [ClientStatusService(nodes)])
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(20):
+        async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(60):
             yield Csds(channel)
     finally:
         await server.stop()
@@ -272,7 +272,7 @@ def test_a_stream_gets_a_response_to_each_request_and_ends_with_the_server(tmp_p
         address = f"unix:{tmp_path}/xds"
         server = XdsServer(nodes, address, [ClientStatusService(nodes)])
         await server.start()
-        async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(20):
+        async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(60):
             call = channel.stream_stream(f"/{CSDS_SERVICE}/{CSDS_STREAM}")()
             for expected in (0, 1):
                 await call.write(b"")

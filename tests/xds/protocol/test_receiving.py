@@ -112,7 +112,7 @@ async def run(directory: Path, test: Callable[[grpc.aio.Channel], Awaitable[None
     await server.start()
     gc.disable()  # A request that is garbage until the next collection may be one of many.
     try:
-        async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(10):
+        async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(60):
             await test(channel)
     finally:
         gc.enable()

@@ -199,7 +199,7 @@ def with_server(
         server = XdsServer(nodes, address, sending=sending, send_timeout=send_timeout)
         await server.start()
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await test(address, nodes)
         finally:
             await server.stop()

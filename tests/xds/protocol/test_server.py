@@ -54,7 +54,7 @@ async def send(directory: Path, messages: Iterable[bytes], nacks: int = 0) -> gr
                 response_deserializer=DiscoveryResponse.FromString,
             )
             call = method(requests())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 try:
                     async for response in call:
                         responses.put_nowait(response)
@@ -111,7 +111,7 @@ def test_a_stop_ends_each_stream_with_ok(tmp_path: Path) -> None:
             method = channel.stream_stream(f"/{ADS_SERVICE}/{ADS_METHOD}")
             call = method()
             await call.write(identified("node").SerializeToString())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not any(node.id == "node" for node in nodes):
                     nodes.progress.clear()
                     await nodes.progress.wait()
@@ -152,7 +152,7 @@ def test_a_client_that_is_stopped_is_disconnected(
         await ads.start()
         stopped = await open_stream(address)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await nodes.progress.wait()  # set by a request or by the end of a stream
         finally:
             stopped.close()

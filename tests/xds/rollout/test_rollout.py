@@ -94,7 +94,7 @@ async def start_fleet(ack_timeout: float = 60.0) -> AsyncIterator[Fleet]:
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await test()
 
     asyncio.run(limited())

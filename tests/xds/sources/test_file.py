@@ -38,7 +38,7 @@ def changes_after(file: Path, *edits: Callable[[], object]) -> list[LoadedConfig
         source = ConfigFile(file)
         source.read()
         changes, seen = source.changes(), []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             for edit in edits:
                 following = asyncio.ensure_future(anext(changes))
                 await asyncio.sleep(0)
@@ -134,7 +134,7 @@ def change_after_pause(
         begin()
         await asyncio.wait({following}, timeout=INCOMPLETE)
         complete()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await following
 
     return asyncio.run(follow())

@@ -101,7 +101,7 @@ async def test_envoy_is_asked_to_wait_longer_while_a_decision_waits() -> None:
     waiting = stream.on_message(headers(DECLARED).SerializeToString())
     assert waiting is not None
     task = asyncio.ensure_future(waiting)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await call.sent.wait()
         answered.set()
         await task
@@ -119,5 +119,5 @@ async def test_a_fast_response_is_the_only_message(client: CalloutClient) -> Non
 
 
 def _passed(gate: threading.Event) -> bytes:
-    assert gate.wait(10)
+    assert gate.wait(60)
     return b""

@@ -74,7 +74,7 @@ async def test_another_process_sees_new_revisions(path: Path) -> None:
     changes = reader.changes(after=0)
     waiting = asyncio.ensure_future(anext(changes))
     appended = await writer.append(draft("a"), expected=0)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await waiting == appended
     await changes.aclose()
     await reader.close()
@@ -126,7 +126,7 @@ async def test_a_damaged_revision_is_logged_and_ends_no_reader(
         other.execute("INSERT INTO revisions VALUES (2, 'v', 'ann', 0, '', 'api', x'00', NULL)")
     changes = store.changes(after=first.number)
     waiting = asyncio.ensure_future(anext(changes))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not waiting.done() and "is damaged" not in caplog.text:
             await store.revision(1)
     assert not waiting.done()

@@ -110,7 +110,7 @@ async def test_the_history_is_listed_from_the_newest_in_pages(store: Store) -> N
 async def test_changes_yield_every_later_revision_in_order(store: Store) -> None:
     for n in range(3):
         await store.append(draft(str(n)), expected=None)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         changes = store.changes(after=1)
         assert [(await anext(changes)).number for _ in range(2)] == [2, 3]
         waiting = asyncio.ensure_future(anext(changes))
@@ -128,7 +128,7 @@ async def test_changes_without_a_number_begin_after_the_head(store: Store) -> No
     await asyncio.sleep(0)
     await store.head()
     appended = await store.append(draft("new"), expected=1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await waiting == appended
     await changes.aclose()
 
