@@ -8,7 +8,7 @@ from sluice.config.redaction import redacted
 from xds.admin.access import Role
 from xds.admin.api.bodies import config_text, patch, patch_data, text_with_secrets, whole
 from xds.admin.api.merge_patch import patched_config
-from xds.admin.api.operations import JSON, YAML, Call, Operation
+from xds.admin.api.operations import JSON, YAML, Call, Deferred, Operation
 from xds.admin.changes import ChangeResult, Difference, Validation
 from xds.admin.edits import (
     CHANGE_ERRORS,
@@ -63,10 +63,10 @@ class ConfigOperations:
             ),
         )  # fmt: skip
 
-    async def _get(self, call: Call) -> Response:
-        head = await self._edits.head()
-        assert isinstance(call.query, ReadQuery)
-        return shown(call, head, redacted(head.config, defaults=call.query.defaults))
+    async def _get(self, call: Call) -> Deferred:
+        head, query = await self._edits.head(), call.query
+        assert isinstance(query, ReadQuery)
+        return Deferred(lambda: shown(call, head, redacted(head.config, defaults=query.defaults)))
 
     async def _put(self, call: Call) -> Response:
         return await self._edits.change(call, _replacement(call), lines=_has_lines(call))

@@ -7,7 +7,7 @@ from sluice.config import ConfigError, GatewayConfig
 from sluice.config.changes import config_changes
 from sluice.config.redaction import redacted
 from xds.admin.access import Role
-from xds.admin.api.operations import JSON, Body, Call, Input, Operation, Query
+from xds.admin.api.operations import JSON, Body, Call, Deferred, Input, Operation, Query
 from xds.admin.api.problems import ProblemError, Reason, invalid_config
 from xds.admin.changes import ChangeResult, ShownChange, omitted, shown_changes
 from xds.admin.edits import CHANGE_ERRORS, IF_MATCH, Edits, Head, WriteQuery, store_problems
@@ -124,23 +124,28 @@ class HistoryOperations:
         head = newest[0].number if newest else 0
         return ListedRevisions(head=head, revisions=[_listed(each) for each in found])
 
-    async def _get(self, call: Call) -> ShownRevision:
+    async def _get(self, call: Call) -> Deferred:
         revision = await self._revision(_number(call.path["revision"]))
-        config = redacted(await self._config(revision), defaults=False)
-        return ShownRevision(**_listed(revision).model_dump(), config=config)
+        config, listed = await self._config(revision), _listed(revision).model_dump()
+        return Deferred(lambda: ShownRevision(**listed, config=redacted(config, defaults=False)))
 
-    async def _diff(self, call: Call) -> RevisionDiff:
+    async def _diff(self, call: Call) -> Deferred:
         assert isinstance(call.query, DiffQuery)
         revision = await self._revision(_number(call.path["revision"]))
         base = call.query.from_ or revision.number - 1
         old = await self._config(await self._revision(base)) if base else GatewayConfig()
-        changes = config_changes(old, await self._config(revision))
-        return RevisionDiff(
-            revision=revision.number,
-            from_revision=base or None,
-            changes=shown_changes(changes),
-            omitted=omitted(changes),
-        )
+        new, number = await self._config(revision), revision.number
+
+        def make() -> RevisionDiff:
+            changes = config_changes(old, new)
+            return RevisionDiff(
+                revision=number,
+                from_revision=base or None,
+                changes=shown_changes(changes),
+                omitted=omitted(changes),
+            )
+
+        return Deferred(make)
 
     async def _roll_back(self, call: Call) -> Response:
         given = call.input(Rollback)

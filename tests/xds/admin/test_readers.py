@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from sluice.config.checked import LoadedConfig
 from xds.admin.access import Principal, Role
-from xds.admin.api.operations import YAML, Call, Query, Result
+from xds.admin.api.operations import YAML, Call, Deferred, Query, Result
 from xds.admin.api.problems import ProblemError, Reason
 from xds.admin.config import ConfigOperations
 from xds.admin.edits import MAX_WAITING_READERS, CheckQuery, Edits, WriteQuery
@@ -49,12 +49,14 @@ class Plane:
 
     async def call(
         self, principal: Principal, method: str, path: str, query: Query, text: str
-    ) -> Result:
+    ) -> Result | Deferred:
         request = Request({"type": "http", "method": method, "path": path, "headers": []})
         call = Call(request, principal, {}, query, YAML, text.encode())
         return await self._handlers[method, path](call)
 
-    async def validate(self, principal: Principal, text: str, *, strict: bool = False) -> Result:
+    async def validate(
+        self, principal: Principal, text: str, *, strict: bool = False
+    ) -> Result | Deferred:
         query = CheckQuery(strict=strict)
         return await self.call(principal, "POST", "/v1/config/validate", query, text)
 

@@ -3,6 +3,7 @@
 The routes and the OpenAPI document (`xds.admin.api.openapi`) are made from the same operations.
 """
 
+import asyncio
 import logging
 import re
 import traceback
@@ -107,7 +108,19 @@ _OF_BODY: Final = (
 )
 
 Result = BaseModel | Response
-Handler = Callable[[Call], Awaitable[Result]]
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """A result that takes long to make, because it has a whole config.
+
+    `make` runs in a thread: nodes must not wait for it. It may raise ProblemError.
+    """
+
+    make: Callable[[], Result] = field(repr=False)
+
+
+Handler = Callable[[Call], Awaitable[Result | Deferred]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +153,19 @@ class Operation:
         return (*of_query, *of_body, *self.errors)
 
 
+_Turns = Mapping[Role, asyncio.Lock]
+
+
 def routes(operations: Sequence[Operation], guard: AccessGuard) -> list[Route]:
     """One route for each path, in the order of the operations."""
     room = BodyRoom()
+    # One after the other, so that many readers take little time and memory from operators.
+    turns = {role: asyncio.Lock() for role in Role}
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, {})[operation.method] = operation
     return [
-        Route(path, _endpoint(methods, guard, room), methods=ALL_METHODS)
+        Route(path, _endpoint(methods, guard, room, turns), methods=ALL_METHODS)
         for path, methods in by_path.items()
     ]
 
@@ -156,11 +174,13 @@ ALL_METHODS: Final = ("GET", "HEAD", "PUT", "PATCH", "POST", "DELETE", "OPTIONS"
 """Every method gets to the endpoint, which answers 405 with a problem document."""
 
 
-def _endpoint(methods: Mapping[str, Operation], guard: AccessGuard, room: BodyRoom) -> HttpEndpoint:
+def _endpoint(
+    methods: Mapping[str, Operation], guard: AccessGuard, room: BodyRoom, turns: _Turns
+) -> HttpEndpoint:
     guarded = {
-        method: _with_problems(_run(operation, room))
+        method: _with_problems(_run(operation, room, turns))
         if operation.role is None
-        else guard.protect(_with_problems(_run(operation, room)), operation.role)
+        else guard.protect(_with_problems(_run(operation, room, turns)), operation.role)
         for method, operation in methods.items()
     }
     if "GET" in guarded:
@@ -193,7 +213,7 @@ def unknown_path(guard: AccessGuard) -> HttpEndpoint:
     return guard.protect(_with_problems(refuse), Role.READER)
 
 
-def _run(operation: Operation, room: BodyRoom) -> HttpEndpoint:
+def _run(operation: Operation, room: BodyRoom, turns: _Turns) -> HttpEndpoint:
     async def run(request: Request) -> Response:
         query = _query(operation.query, request)
         media_type = _media_type(operation, request)
@@ -205,11 +225,18 @@ def _run(operation: Operation, room: BodyRoom) -> HttpEndpoint:
                 raise ProblemError(Reason.INVALID_BODY, "this operation has no body")
             call = Call(request, principal, path, query, media_type, body)
             result = await operation.handler(call)
-        if isinstance(result, Response):
-            return result
-        return Response(result.model_dump_json(), media_type=JSON)
+        if not isinstance(result, Deferred):
+            return _response(result)
+        async with turns[principal.role]:
+            return await asyncio.to_thread(lambda: _response(result.make()))
 
     return run
+
+
+def _response(result: Result) -> Response:
+    if isinstance(result, Response):
+        return result
+    return Response(result.model_dump_json(), media_type=JSON)
 
 
 _ANYONE: Final = Principal("anonymous", Role.READER)
