@@ -6,6 +6,7 @@ the history has is rolled out by the follower (`xds.delivery.follow`).
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -215,9 +216,9 @@ class Applier:
         dry_run: bool = False,
     ) -> Candidate:
         """As `check`, for a config that was read already."""
-        loaded, running = reading.loaded, self._running()
-        if running is not None and not allow_disruption:
-            await asyncio.to_thread(check_change, running, loaded.config, loaded.place)
+        loaded = reading.loaded
+        if not allow_disruption:
+            await self._check_change(loaded, base)
         compiled = await self._compile(loaded, ask=ask, dry_run=dry_run)
         for check in (*self._checks, *checks):
             await asyncio.to_thread(check, loaded, compiled)
@@ -227,6 +228,16 @@ class Applier:
         )
         number = None if base is None else base.number
         return Candidate(reading, compiled, number, tuple(changes))
+
+    async def _check_change(self, loaded: LoadedConfig, base: Revision | None) -> None:
+        """Compare a config with the one in force, and with the base, which may follow only now."""
+        known = [self._running()]
+        if base is not None:
+            with suppress(ConfigError):  # an earlier release has written it
+                known.append(await self.config_of(base))
+        for each in known:
+            if each is not None:
+                await asyncio.to_thread(check_change, each, loaded.config, loaded.place)
 
     async def apply(
         self,

@@ -132,6 +132,14 @@ async def test_a_change_that_cuts_off_clients_is_refused(plane: Plane) -> None:
     await plane.applier.check("{}", allow_disruption=True)
 
 
+async def test_a_change_is_compared_with_a_base_that_is_not_in_force_yet(plane: Plane) -> None:
+    plane.running = GatewayConfig()
+    await plane.apply(MODELS)
+    plane.running = GatewayConfig()
+    with pytest.raises(ConfigError, match="would remove every model"):
+        await plane.applier.check("{}", base=await plane.store.head())
+
+
 async def test_further_checks_see_the_compiled_config_and_refuse_it(plane: Plane) -> None:
     seen: list[str | None] = []
 
