@@ -11,6 +11,7 @@ from xds.canary.checks import check_no_steps
 from xds.candidate.apply import Applier, file_origin
 from xds.candidate.start import FirstConfig, StartOptions, first_config
 from xds.candidate.watch import FileWatch
+from xds.delivery.base_files import BaseFiles
 from xds.delivery.follow import Follower, Resumed
 from xds.delivery.plans import BeginStage, BeginTrial, Plans
 from xds.delivery.rollbacks import Rollbacks
@@ -112,8 +113,16 @@ async def _start(
     loaded = first.reading.loaded
     plans = Plans(store, rollout, begin_trial, begin_stage)
     record = StageRecord(store)
+    base_files = BaseFiles(applier.read_again)
     follower = Follower(
-        source, loaded, key_sets, rollbacks.on_rejected, endpoints, plans.of, record.on_stage
+        source,
+        loaded,
+        key_sets,
+        rollbacks.on_rejected,
+        endpoints,
+        plans.of,
+        record.on_stage,
+        base_files,
     )
     # A config that cannot be compiled must not become a revision.
     first_compiled = await follower.compiled(loaded)

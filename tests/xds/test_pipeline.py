@@ -366,6 +366,37 @@ async def test_a_write_for_a_share_of_the_envoys_reaches_the_others_after_the_so
         assert [each.nodes for each in await plane.history()] == [None, 0.1]
 
 
+@pytest.mark.parametrize("also_staged", [True, False])
+async def test_a_named_file_that_changes_in_a_stage_reaches_the_other_envoys_too(
+    tmp_path: Path, file: Path, also_staged: bool
+) -> None:
+    keys, path = tmp_path / "jwks.json", tmp_path / "history.db"
+    for each in (keys, tmp_path / "other.json"):
+        each.write_text(JWKS)
+    write(file, config("a", more=WITH_KEYS))
+    async with running(stored(path, config=file), SqliteStore(path)) as plane:
+        plane.connect(*ENVOYS)
+        await plane.until_in_force(1, "a")
+        before = plane.rollout.version
+        more = WITH_KEYS if also_staged else WITH_KEYS.replace("jwks.json", "other.json")
+        await plane.write(config("a", "b", more=SOAKED + more))
+        await plane.until(lambda: plane.rollout.stage is not None)
+        stage = plane.rollout.stage
+        assert stage is not None
+        (staged,) = stage.nodes
+        await plane.until(lambda: plane.staged[staged] == stage.version)
+        replace(keys, JWKS + "\n")
+        await plane.until(lambda: before not in plane.staged.values())
+        await plane.until(lambda: (plane.staged[staged] != stage.version) == also_staged)
+        await plane.until(lambda: plane.rollout.in_sync)
+        again = plane.rollout.stage
+        assert again is not None
+        assert (again.nodes, again.revision) == (stage.nodes, 2)
+        others = {version for name, version in plane.staged.items() if name != staged}
+        assert others == {plane.rollout.version}
+        assert plane.state.revision == 1
+
+
 async def test_a_stage_that_is_worse_is_rolled_back_by_a_revision(
     tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

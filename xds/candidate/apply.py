@@ -318,6 +318,12 @@ class Applier:
             reading = await self._read(revision.text, revision_name(revision.number))
         return reading.of_revision(revision.number)
 
+    async def read_again(self, loaded: LoadedConfig) -> Reading:
+        """Read the config of a revision again, and the files that it names, without the store."""
+        assert loaded.revision is not None
+        reading = await self._read(loaded.text, revision_name(loaded.revision))
+        return reading.of_revision(loaded.revision)
+
     async def config_of(self, revision: Revision) -> GatewayConfig:
         """The config of a revision, without the files that it names.
 

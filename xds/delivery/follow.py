@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 from sluice.config import ConfigError, JwtIssuer, Problem
 from sluice.config.checked import LoadedConfig
 from sluice.keys.key_set import KeySet
+from xds.delivery.base_files import BaseFiles
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.resources.found_endpoints import NONE_FOUND, FoundEndpoints
 from xds.rollout.plan import AT_ONCE, Plan
@@ -92,6 +93,7 @@ class Follower:
         endpoints: DiscoveredEndpoints | None = None,
         plan_of: PlanOf = at_once,
         on_stage: OnStage | None = None,
+        base_files: BaseFiles | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._source = source
@@ -101,6 +103,7 @@ class Follower:
         self._on_rejected = on_rejected
         self._on_stage = on_stage
         self._sleep = sleep
+        self._base_files = base_files or BaseFiles()
         self._endpoints = endpoints or DiscoveredEndpoints()
         self._compiling = asyncio.Lock()
         self._latest: _Compilation | None = None
@@ -173,6 +176,7 @@ class Follower:
             group.create_task(self.follow_config(state, rollout))
             group.create_task(self.follow_key_sets(rollout))
             group.create_task(self._endpoints.run())
+            group.create_task(self._base_files.run())
 
     async def _resume(self, compiled: CompiledConfig, resumed: Resumed, rollout: Rollout) -> None:
         """Go on with a stage. If nobody knows its Envoys, some are chosen when they are back."""
@@ -232,17 +236,18 @@ class Follower:
     async def follow_key_sets(self, rollout: Rollout) -> None:
         """Fetch the key sets that the config in force needs, and roll out every change of them.
 
-        Changes of endpoints that sources find are rolled out in the same way.
+        Changes of endpoints that sources find are rolled out in the same way, and so are those of
+        files that only the config of the other Envoys names during a stage.
         """
-        key_sets, endpoints = self._key_sets.changed, self._endpoints.changed
+        renewed = self._key_sets.changed, self._endpoints.changed, self._base_files.changed
         while True:
-            await first(key_sets.wait(), endpoints.wait(), rollout.ended.wait())
+            await first(rollout.ended.wait(), *(each.wait() for each in renewed))
             if rollout.ended.is_set():
                 rollout.ended.clear()
                 self._on_ended(rollout)
-            if key_sets.is_set() or endpoints.is_set():
-                key_sets.clear()
-                endpoints.clear()
+            if any(each.is_set() for each in renewed):
+                for each in renewed:
+                    each.clear()
                 async with self._compiling:
                     await self._renew(rollout)
 
@@ -253,6 +258,8 @@ class Follower:
         """
         if rollout.stage is not None and self._on_stage is not None:
             self._on_stage(rollout.stage)
+        base = None if rollout.staged is None else rollout.in_force
+        self._base_files.follow(None if base is None else base.loaded)
         if rollout.in_force is not None:
             self._key_sets.follow(_issuers((rollout.in_force, rollout.staged)))
             if rollout.latest is rollout.in_force:
@@ -286,7 +293,7 @@ class Follower:
     async def _renewed(self, compiled: CompiledConfig | None) -> CompiledConfig | None:
         if compiled is None or compiled.loaded is None:
             return compiled
-        return await self._compiled(compiled.loaded)
+        return await self._compiled(self._base_files.latest(compiled.loaded))
 
     def log_valid(self, compiled: CompiledConfig, known: Sequence[Problem] = ()) -> None:
         """Log a valid config and its warnings, except those that the config before had too."""
