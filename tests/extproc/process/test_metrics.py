@@ -205,8 +205,9 @@ def test_a_lost_backend_is_down_and_its_evictions_are_counted(tmp_path: Path) ->
 
     async def run() -> None:
         async with serve_budgets(socket, BudgetService(Ledger(1), steady_clock(), evicted.add)):
-            # On a slow machine, 2,001 keys take longer than the default timeout.
-            backend = {"max_keys": 2000, "timeout": 5}
+            # On a slow machine, 2,001 keys take longer than the default timeout. Leases are also
+            # renewed after half of their lifetime, and each renewal of a key evicts another one.
+            backend = {"max_keys": 2000, "timeout": 5, "leases": {"lifetime": 60}}
             await protect(protection, document(limits={"backend": backend}))
             await asyncio.gather(*(fetch(str(number)) for number in range(2001)))
             exposed = worker.exposed()
