@@ -38,11 +38,13 @@ from tests.certificates import certificate, private_key
 from tests.extproc.auth.tokens import encoded
 from tests.extproc.policy.control_plane import control_plane
 from xds.admin.status import status_of
+from xds.delivery.compiler import Compiler
 from xds.delivery.follow import Follower
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.rollout.rollout import Rollout
+from xds.sources.endpoints.discovered import DiscoveredEndpoints
 from xds.sources.file import ConfigFile
 from xds.sources.key_sets import FetchedKeySets
 from xds.state import ControlPlaneState
@@ -192,7 +194,9 @@ def status_after(file: Path, change: LoadedConfig | ConfigError) -> str:
     rollout = Rollout(nodes, 1.0)
     first = first_config()
     state = ControlPlaneState(str(file), first, nodes, rollout)
-    follower = Follower(Change(file, change), first, FetchedKeySets())
+    key_sets, endpoints = FetchedKeySets(), DiscoveredEndpoints()
+    compiler = Compiler(str(file), first.config, key_sets, endpoints)
+    follower = Follower(Change(file, change), compiler, key_sets, endpoints)
     asyncio.run(follower.follow_config(state, rollout))
     return status_of(state).model_dump_json() + json.dumps(redacted(state.config))
 

@@ -12,6 +12,7 @@ from xds.candidate.apply import Applier, file_origin
 from xds.candidate.start import FirstConfig, StartOptions, first_config
 from xds.candidate.watch import FileWatch
 from xds.delivery.base_files import BaseFiles
+from xds.delivery.compiler import Compiler
 from xds.delivery.follow import Follower, Resumed
 from xds.delivery.plans import BeginStage, BeginTrial, Plans
 from xds.delivery.rollbacks import Rollbacks
@@ -90,18 +91,19 @@ async def _start(
     begin_trial: BeginTrial | None,
     begin_stage: BeginStage | None,
 ) -> Pipeline:
-    async def compile_loaded(loaded: LoadedConfig, *, ask: bool, dry_run: bool) -> CompiledConfig:
-        return await follower.compiled(loaded, ask=ask, dry_run=dry_run)
-
     def running() -> GatewayConfig | None:
         return None if rollout.in_force is None else rollout.in_force.config
 
+    loaded = first.reading.loaded
     file = options.file if options.store is None else None
+    name = str(file or store.name)
+    endpoints = endpoints or DiscoveredEndpoints()
+    compiler = Compiler(name, loaded.config, key_sets, endpoints)
     checks = () if file is None else (check_no_steps,)
     applier = Applier(
         store,
         options.names_below,
-        compile_loaded,
+        compiler.compile,
         running,
         file=file,
         folder=options.folder,
@@ -109,23 +111,22 @@ async def _start(
     )
     rollbacks = Rollbacks(applier)
     hold = None if first.file is None else first.file.has_changed
-    source = StoredConfig(str(file or store.name), store, applier.load, hold, events)
-    loaded = first.reading.loaded
+    source = StoredConfig(name, store, applier.load, hold, events)
     plans = Plans(store, rollout, begin_trial, begin_stage)
     record = StageRecord(store)
     base_files = BaseFiles(applier.read_again)
     follower = Follower(
         source,
-        loaded,
+        compiler,
         key_sets,
-        rollbacks.on_rejected,
         endpoints,
+        rollbacks.on_rejected,
         plans.of,
         record.on_stage,
         base_files,
     )
     # A config that cannot be compiled must not become a revision.
-    first_compiled = await follower.compiled(loaded)
+    first_compiled = await compiler.compile(loaded)
     for check in checks:
         check(loaded, first_compiled)
     head = first.head
@@ -134,10 +135,10 @@ async def _start(
     assert head is not None
     reading = first.reading.of_revision(head.number)
     source.begin(head, reading)
-    compiled = await follower.compiled(reading.loaded)
+    compiled = await compiler.compile(reading.loaded)
     resumed = None
     if first.draft is None:  # A file that was edited meanwhile goes to all Envoys.
-        resumed = await _resumed(store, applier, follower, plans, record, reading.loaded)
+        resumed = await _resumed(store, applier, compiler, plans, record, reading.loaded)
     return Pipeline(
         source,
         applier,
@@ -153,7 +154,7 @@ async def _start(
 async def _resumed(
     store: Store,
     applier: Applier,
-    follower: Follower,
+    compiler: Compiler,
     plans: Plans,
     record: StageRecord,
     head: LoadedConfig,
@@ -171,7 +172,7 @@ async def _resumed(
         base = await base_of(store, staged, settings_of)
         if base is None:
             return None
-        compiled = await follower.compiled((await applier.load(base)).loaded)
+        compiled = await compiler.compile((await applier.load(base)).loaded)
     except ConfigError as error:
         log.warning("revision %d goes to all Envoys at once:\n%s", head.revision, error)
         return None

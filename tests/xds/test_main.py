@@ -22,11 +22,13 @@ from sluice.contract.names import POLICY_TYPE_URL
 from sluice.contract.paths import ADS_STREAM
 from tests.integration.gateway import free_ports
 from xds.candidate.start import StartOptions
+from xds.delivery.compiler import Compiler
 from xds.delivery.follow import Follower
 from xds.main import EXIT_INVALID_CONFIG, main, run
 from xds.protocol.nodes import Nodes
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.rollout.rollout import Rollout
+from xds.sources.endpoints.discovered import DiscoveredEndpoints
 from xds.sources.file import ConfigFile
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.source import unexpected_error
@@ -67,7 +69,9 @@ async def follow(
     rollout: Rollout,
 ) -> None:
     """Follow a source with these changes to its end."""
-    await Follower(Changes(*changes), first, FetchedKeySets()).follow_config(state, rollout)
+    source, key_sets, endpoints = Changes(*changes), FetchedKeySets(), DiscoveredEndpoints()
+    compiler = Compiler(source.name, first.config, key_sets, endpoints)
+    await Follower(source, compiler, key_sets, endpoints).follow_config(state, rollout)
 
 
 def state_after(*changes: LoadedConfig | ConfigError) -> ControlPlaneState:
@@ -144,7 +148,7 @@ async def test_a_node_connects_while_the_first_config_compiles(
         assert connected.wait(30)
         return compile_config(*arguments, **options)
 
-    monkeypatch.setattr("xds.delivery.follow.compile_config", compile_when_connected)
+    monkeypatch.setattr("xds.delivery.compiler.compile_config", compile_when_connected)
     file, (xds, http) = tmp_path / "gateway.yaml", free_ports(2)
     file.write_text(f"control_plane: {{xds: '127.0.0.1:{xds}', http: '127.0.0.1:{http}'}}")
     running = asyncio.create_task(run(StartOptions(file)))

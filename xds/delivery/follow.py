@@ -5,23 +5,22 @@ A config that fails changes nothing.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from sluice.config import ConfigError, JwtIssuer, Problem
 from sluice.config.checked import LoadedConfig
-from sluice.keys.key_set import KeySet
 from xds.delivery.base_files import BaseFiles
-from xds.resources.compiled import CompiledConfig, compile_config
-from xds.resources.found_endpoints import NONE_FOUND, FoundEndpoints
+from xds.delivery.compiler import Compiler
+from xds.resources.compiled import CompiledConfig
 from xds.rollout.plan import AT_ONCE, Plan
 from xds.rollout.rollout import Rollout, Sleep, first
 from xds.rollout.stage import StageView
 from xds.sources.endpoints.discovered import DiscoveredEndpoints, endpoints_of
 from xds.sources.key_sets import FetchedKeySets
-from xds.sources.source import ConfigSource, unexpected_error
+from xds.sources.source import ConfigSource
 from xds.state import ControlPlaneState
 
 log = logging.getLogger(__name__)
@@ -59,95 +58,30 @@ async def at_once(_: CompiledConfig) -> Plan:
     return AT_ONCE
 
 
-@dataclass(frozen=True, slots=True)
-class _Compilation:
-    """The latest compilation, and the key sets that it used."""
-
-    compiled: CompiledConfig
-    key_sets: Mapping[str, KeySet]
-
-    def of(
-        self, loaded: LoadedConfig, key_sets: Mapping[str, KeySet], found: FoundEndpoints
-    ) -> CompiledConfig | None:
-        """The compiled config, if it would be the same now."""
-        known = self.compiled.loaded
-        if known is None or known.policy is not loaded.policy or self.key_sets != key_sets:
-            return None
-        if self.compiled.found != found:
-            return None
-        return replace(self.compiled, loaded=loaded)
-
-
 class Follower:
-    """Compiles a source's configs with the fetched key sets and the endpoints that were found.
-
-    `first` is the config of the start.
-    """
+    """Rolls out a source's configs, and each of them again with new key sets or endpoints."""
 
     def __init__(
         self,
         source: ConfigSource,
-        first: LoadedConfig,
+        compiler: Compiler,
         key_sets: FetchedKeySets,
+        endpoints: DiscoveredEndpoints,
         on_rejected: OnRejected | None = None,
-        endpoints: DiscoveredEndpoints | None = None,
         plan_of: PlanOf = at_once,
         on_stage: OnStage | None = None,
         base_files: BaseFiles | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._source = source
-        self._plan_of = plan_of
-        self._started = first.config
+        self._compiler = compiler
         self._key_sets = key_sets
+        self._endpoints = endpoints
         self._on_rejected = on_rejected
+        self._plan_of = plan_of
         self._on_stage = on_stage
         self._sleep = sleep
         self._base_files = base_files or BaseFiles()
-        self._endpoints = endpoints or DiscoveredEndpoints()
-        self._compiling = asyncio.Lock()
-        self._latest: _Compilation | None = None
-
-    def compile(
-        self, loaded: LoadedConfig, found: FoundEndpoints = NONE_FOUND, *, dry_run: bool = False
-    ) -> CompiledConfig:
-        """Compile a config with the endpoints that were found.
-
-        Any exception becomes a ConfigError: the config in force must stay.
-
-        A candidate that was compiled before it was applied is not compiled again. A dry run
-        replaces nothing that is kept for the next config.
-        """
-        try:
-            key_sets = self._key_sets.usable(loaded.config.auth.issuers)
-            known = None if self._latest is None else self._latest.of(loaded, key_sets, found)
-            compiled = known or compile_config(
-                loaded, self._started, key_sets, found, keep=not dry_run
-            )
-        except Exception as error:
-            raise unexpected_error(self._source.name, error) from None
-        if not dry_run:
-            self._latest = _Compilation(compiled, key_sets)
-        return compiled
-
-    async def compiled(
-        self, loaded: LoadedConfig, *, ask: bool = True, dry_run: bool = False
-    ) -> CompiledConfig:
-        """As `compile`, in a thread, with the present endpoints. Only one compilation runs.
-
-        `ask`: whether sources are asked for endpoints that are not known yet. `dry_run`: the config
-        is not to be rolled out, so that no other waits for it.
-        """
-        if dry_run:
-            return await self._compiled(loaded, ask=ask, dry_run=True)
-        async with self._compiling:
-            return await self._compiled(loaded, ask=ask)
-
-    async def _compiled(
-        self, loaded: LoadedConfig, *, ask: bool = True, dry_run: bool = False
-    ) -> CompiledConfig:
-        found = await self._endpoints.find(loaded.config, ask=ask)
-        return await asyncio.to_thread(self.compile, loaded, endpoints_of(found), dry_run=dry_run)
 
     async def _follow_endpoints(self, compiled: CompiledConfig) -> None:
         """Follow the endpoints of a config that is rolled out now."""
@@ -201,7 +135,7 @@ class Follower:
 
     async def _first(self, compiled: CompiledConfig, *, again: bool) -> CompiledConfig:
         if again and compiled.loaded is not None:
-            compiled = await self.compiled(compiled.loaded)
+            compiled = await self._compiler.compile(compiled.loaded)
         await self._follow_endpoints(compiled)
         return compiled
 
@@ -223,7 +157,7 @@ class Follower:
         self, change: LoadedConfig, state: ControlPlaneState, rollout: Rollout
     ) -> None:
         """Roll out a changed config next. Raises ConfigError."""
-        compiled = await self.compiled(change)
+        compiled = await self._compiler.compile(change)
         self.log_valid(compiled, state.warnings)
         for key in compiled.restart_required:
             log.warning("%s has changed, which takes effect at the next start", key)
@@ -231,7 +165,7 @@ class Follower:
         await self._follow_endpoints(compiled)
         plan = await self._plan_of(compiled)
         # The plan may wait for the store. Keys that were revoked meanwhile must not come back.
-        rollout.submit(await self.compiled(change), plan=plan)
+        rollout.submit(await self._compiler.compile(change), plan=plan)
 
     async def follow_key_sets(self, rollout: Rollout) -> None:
         """Fetch the key sets that the config in force needs, and roll out every change of them.
@@ -248,8 +182,7 @@ class Follower:
             if any(each.is_set() for each in renewed):
                 for each in renewed:
                     each.clear()
-                async with self._compiling:
-                    await self._renew(rollout)
+                await self._renew(rollout)
 
     def _on_ended(self, rollout: Rollout) -> None:
         """Follow the key sets of the configs that nodes have. A rejected config changes nothing.
@@ -280,7 +213,7 @@ class Follower:
             return
         try:
             new_base = await self._renewed(base)
-            compiled = await self._compiled(latest.loaded)
+            compiled = await self._compiler.compile(latest.loaded)
         except ConfigError as error:
             log.error("new key sets or endpoints change nothing:\n%s", error)
             return
@@ -293,7 +226,7 @@ class Follower:
     async def _renewed(self, compiled: CompiledConfig | None) -> CompiledConfig | None:
         if compiled is None or compiled.loaded is None:
             return compiled
-        return await self._compiled(self._base_files.latest(compiled.loaded))
+        return await self._compiler.compile(self._base_files.latest(compiled.loaded))
 
     def log_valid(self, compiled: CompiledConfig, known: Sequence[Problem] = ()) -> None:
         """Log a valid config and its warnings, except those that the config before had too."""

@@ -21,10 +21,11 @@ from tests.extproc.auth.tokens import key_set, rsa_jwk
 from tests.xds.resources.test_resources import model
 from tests.xds.rollout.nodes_in_memory import Client, callout, native_envoy
 from tests.xds.rollout.token_filters import providers_of
+from xds.delivery.compiler import Compiler
 from xds.delivery.follow import Follower
 from xds.protocol.nodes import Nodes
 from xds.protocol.resource_types import ENDPOINT, EXTENSION
-from xds.resources.compiled import CompiledConfig
+from xds.resources.compiled import CompiledConfig, compile_config
 from xds.rollout.plan import AT_ONCE, Plan, Stage
 from xds.rollout.rollout import Rollout
 from xds.sources.endpoints.discovered import DiscoveredEndpoints
@@ -92,10 +93,10 @@ class Plane:
             await self.has_plan.wait()
             return plan
 
-        follower = Follower(
-            self.source, first, FetchedKeySets(self.fetch), endpoints=endpoints, plan_of=plan_of
-        )
-        compiled = follower.compile(first)
+        key_sets, endpoints = FetchedKeySets(self.fetch), endpoints or DiscoveredEndpoints()
+        compiler = Compiler(self.source.name, first.config, key_sets, endpoints)
+        follower = Follower(self.source, compiler, key_sets, endpoints, plan_of=plan_of)
+        compiled = compile_config(first, first.config)
         self.extensions = tuple(compiled.snapshot.types[EXTENSION].resources)
         self.state = ControlPlaneState(
             "gateway.yaml", compiled, self.nodes, self.rollout, endpoints=endpoints
@@ -246,14 +247,14 @@ class SlowEndpoints(EndpointFiles):
 async def test_a_change_does_not_wait_for_a_dry_run(tmp_path: Path) -> None:
     slow = SlowEndpoints(tmp_path)
     first = loaded(ONE)
-    follower = Follower(Source(), first, FetchedKeySets(), endpoints=DiscoveredEndpoints([slow]))
+    compiler = Compiler("", first.config, FetchedKeySets(), DiscoveredEndpoints([slow]))
     versions = {"v1": {"endpoints_from": {"file": "endpoints.json"}}}
     dry = asyncio.create_task(
-        follower.compiled(loaded(ONE, models={"m": {"versions": versions}}), dry_run=True)
+        compiler.compile(loaded(ONE, models={"m": {"versions": versions}}), dry_run=True)
     )
     await asyncio.to_thread(slow.asked.wait, 20)
     async with asyncio.timeout(60):
-        compiled = await follower.compiled(first)
+        compiled = await compiler.compile(first)
     assert not dry.done()
     slow.go_on.set()
     assert (await dry).snapshot.version != compiled.snapshot.version
