@@ -616,7 +616,7 @@ async def test_an_edit_and_a_rollback_wait_for_the_store(
     tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xds.candidate.watch.RETRY_INTERVAL", 0.01)
-    monkeypatch.setattr("xds.delivery.rollbacks.RETRY_INTERVAL", 0.01)
+    monkeypatch.setattr("xds.delivery.latest_write.RETRY_INTERVAL", 0.01)
     path = tmp_path / "history.db"
     store = Refusing(path)
     async with running(stored(path, watch=file), store) as plane:

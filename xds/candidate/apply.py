@@ -24,7 +24,7 @@ from sluice.printable import printable
 from xds.candidate.percents import with_kept_percents
 from xds.resources.compiled import CompiledConfig
 from xds.sources.reading import Reading, read_config
-from xds.sources.store.store import ConflictError, Draft, Revision, Store
+from xds.sources.store.store import ConflictError, Draft, Revision, RevisionInfo, Store
 from xds.sources.store.text import MAX_TEXT
 
 T = TypeVar("T")
@@ -177,10 +177,10 @@ class Applier:
 
         `base` is the revision that the candidate is compared with; None: the head. `name` is that
         of the config in errors. `by_api`: a caller of the API has written it. Then canaries with
-        steps keep the percentages that it leaves out. `ask`: whether
-        sources of endpoints are asked, which uses the rights of the control plane. `dry_run`: the
-        candidate is not to be applied. Then no other waits for it, and what is kept of the head, so
-        that the next edit costs little, stays.
+        steps keep the percentages that it leaves out. `ask`: whether sources of endpoints are
+        asked, which uses the rights of the control plane. `dry_run`: the candidate is not to be
+        applied. Then no other waits for it, and what is kept of the head, so that the next edit
+        costs little, stays.
         """
         admit = None
         if by_api:
@@ -395,6 +395,11 @@ def _bounded(text: str, name: str) -> str:
 def revision_name(number: int) -> str:
     """The name of a revision in errors, where a config file has its path."""
     return f"revision {number}"
+
+
+def is_automatic_rollback(revision: RevisionInfo) -> bool:
+    """Whether the control plane has appended the revision because another one has failed."""
+    return revision.origin == ROLLBACK and revision.author == AUTHOR
 
 
 def file_origin(file: Path) -> str:

@@ -9,12 +9,9 @@ from sluice.config.checked import LoadedConfig
 from xds.candidate.apply import Applier
 from xds.sources.file import ConfigFile
 from xds.sources.reading import Reading
-from xds.sources.store.store import StoreError
+from xds.sources.store.store import RETRY_INTERVAL, StoreError
 
 log = logging.getLogger(__name__)
-
-RETRY_INTERVAL = 1.0
-"""Seconds until an edit is applied again, while the store does not respond."""
 
 
 class FileWatch:

@@ -4,15 +4,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from sluice.config.rollout import RolloutCriteria, RolloutSettings
-from xds.candidate.apply import AUTHOR, ROLLBACK
+from xds.candidate.apply import is_automatic_rollback
 from xds.delivery.stages import StagedRevision, is_settled, staged_revision
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.plan import AT_ONCE, Plan, Stage, StageTrial, Trial
 from xds.rollout.rollout import Rollout
-from xds.sources.store.store import Store, StoreError
+from xds.sources.store.store import RETRY_INTERVAL, Store, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +22,6 @@ BeginTrial: TypeAlias = Callable[[RolloutCriteria], Trial]
 
 BeginStage: TypeAlias = Callable[[RolloutCriteria], StageTrial]
 """Begins to judge the Envoys of a stage by these criteria."""
-
-RETRY_INTERVAL: Final = 1.0
-"""Seconds until the next attempt, while the store does not respond."""
 
 
 class Plans:
@@ -112,4 +109,4 @@ class Plans:
         if number is None or compiled.snapshot.version != in_force.snapshot.version:
             return False
         found = await self._store.history(number + 1, 1)
-        return bool(found) and (found[0].origin, found[0].author) == (ROLLBACK, AUTHOR)
+        return bool(found) and is_automatic_rollback(found[0])

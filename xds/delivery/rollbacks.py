@@ -1,18 +1,15 @@
 """Restores the config of the history after a node has rejected a revision."""
 
-import asyncio
 import logging
 from dataclasses import dataclass
 
 from sluice.config.checked import LoadedConfig
 from xds.candidate.apply import Applier
+from xds.delivery.latest_write import LatestWrite
 from xds.resources.compiled import CompiledConfig
 from xds.sources.store.store import StoreError
 
 log = logging.getLogger(__name__)
-
-RETRY_INTERVAL = 1.0
-"""Seconds until the next attempt, while the store does not respond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,29 +26,19 @@ class Rollbacks:
 
     def __init__(self, applier: Applier) -> None:
         self._applier = applier
-        self._rejection: _Rejection | None = None
-        self._rejected = asyncio.Event()
+        self._latest = LatestWrite(self._roll_back)
 
     def on_rejected(
         self, rejected: CompiledConfig, in_force: CompiledConfig | None, reason: str
     ) -> None:
         """Record that a node has rejected a config."""
-        if rejected.loaded is None or rejected.loaded.revision is None:
-            return
-        good = None if in_force is None else in_force.loaded
-        self._rejection = _Rejection(rejected.loaded.revision, good, reason)
-        self._rejected.set()
+        if rejected.revision is not None:
+            good = None if in_force is None else in_force.loaded
+            self._latest.set(_Rejection(rejected.revision, good, reason))
 
     async def run(self) -> None:
         """Append rollbacks until the task is cancelled."""
-        while True:
-            await self._rejected.wait()
-            rejection = self._rejection
-            if rejection is None or await self._roll_back(rejection):
-                if self._rejection is rejection:
-                    self._rejected.clear()
-            else:
-                await asyncio.sleep(RETRY_INTERVAL)
+        await self._latest.run()
 
     async def _roll_back(self, rejection: _Rejection) -> bool:
         """Returns False if the store cannot be written now."""

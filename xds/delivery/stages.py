@@ -3,7 +3,6 @@
 So a control plane that starts in the middle of a stage goes on with the same Envoys.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import Final, TypeAlias
 from pydantic import TypeAdapter, ValidationError
 
 from sluice.config.rollout import RolloutSettings
-from xds.candidate.apply import AUTHOR, ROLLBACK
+from xds.candidate.apply import AUTHOR, ROLLBACK, is_automatic_rollback
+from xds.delivery.latest_write import LatestWrite
 from xds.rollout.stage import StageView
 from xds.sources.store.store import (
     Record,
@@ -37,9 +37,6 @@ KEY: Final = "stage"
 
 MAX_KEPT: Final = 2000
 """Ids of Envoys that the record has, so that it is not too large."""
-
-RETRY_INTERVAL: Final = 1.0
-"""Seconds until the next attempt, while the store does not respond."""
 
 SettingsOf: TypeAlias = Callable[[Revision], Awaitable[RolloutSettings]]
 """`rollout` of the config of a revision."""
@@ -72,8 +69,7 @@ async def is_settled(store: Store, number: int) -> bool:
     if len(before) < 2:
         return False
     undo, undone = before
-    undid = undo.origin == ROLLBACK and undo.author == AUTHOR
-    return undid and undone.version == revision.version
+    return is_automatic_rollback(undo) and undone.version == revision.version
 
 
 async def staged_revision(
@@ -135,35 +131,27 @@ class StageRecord:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._view: StageView | None = None
-        self._begun = asyncio.Event()
+        self._latest = LatestWrite(self._put)
 
     def on_stage(self, view: StageView) -> None:
         """Record the Envoys of a stage that has begun here."""
-        self._view = view
-        self._begun.set()
+        if view.begun is not None:
+            self._latest.set(_Kept(view.begun, frozenset(view.nodes)))
 
     async def run(self) -> None:
         """Write what has been recorded until the task is cancelled."""
-        while True:
-            await self._begun.wait()
-            view = self._view
-            if view is None or view.begun is None or await self._put(view.begun, view.nodes):
-                if self._view is view:
-                    self._begun.clear()
-            else:
-                await asyncio.sleep(RETRY_INTERVAL)
+        await self._latest.run()
 
     async def nodes(self, begun: int) -> frozenset[str]:
         """The Envoys of the stage that has begun with this revision; empty if it is not known."""
         return _nodes(await self._store.record(KEY), begun)
 
-    async def _put(self, begun: int, nodes: tuple[str, ...]) -> bool:
+    async def _put(self, stage: _Kept) -> bool:
         """Returns False if the store cannot be written now."""
         try:
             record = await self._store.record(KEY)
-            known = sorted(_nodes(record, begun).union(nodes))[:MAX_KEPT]
-            value = _KEPT.dump_json(_Kept(begun, frozenset(known)))
+            known = sorted(_nodes(record, stage.revision).union(stage.nodes))[:MAX_KEPT]
+            value = _KEPT.dump_json(_Kept(stage.revision, frozenset(known)))
             expected = 0 if record is None else record.number
             await self._store.put_record(KEY, value, expected=expected)
         except RecordConflictError:

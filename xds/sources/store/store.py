@@ -14,6 +14,9 @@ MAX_HISTORY: Final = 1000
 MAX_RECORD: Final = 1 << 20
 """Bytes of the value of a record. A record is the state of one canary or rollout."""
 
+RETRY_INTERVAL: Final = 1.0
+"""Seconds until something is written or read again, while a store does not respond."""
+
 
 @dataclass(frozen=True, slots=True)
 class RevisionInfo:
