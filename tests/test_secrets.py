@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
 
 from extproc.limits.redis import redis_store
 from extproc.policy.compiled import compile_policy
@@ -83,7 +84,8 @@ BASE: dict[str, Any] = {
         "backend": {
             "kind": "redis",
             "mode": "sentinel",
-            "urls": [f"redis://{SECRET}.invalid:1/0"],
+            "urls": [f"rediss://{SECRET}.invalid:1/0"],
+            "tls": {},
             "sentinel_service": SECRET,
             "username": SECRET,
             "password_env": SECRET,
@@ -287,7 +289,10 @@ def test_a_valid_config_shows_no_secret(
 ) -> None:
     file = tmp_path / "gateway.yaml"
     file.write_text(yaml.safe_dump(BASE))
-    (tmp_path / "cert.pem").write_bytes(certificate())
+    parts = (x509.DNSName(f"sluice-{part}") for part in ("control-plane", "callout", "envoy"))
+    own = certificate(extensions=[x509.SubjectAlternativeName(parts)])
+    for name in ("cert.pem", "ca.pem"):
+        (tmp_path / name).write_bytes(own)
     (tmp_path / "key.pem").write_bytes(private_key())
     (tmp_path / SECRET).write_text(LONG_SECRET)
     url = f"http://{SECRET}@gateway.test/v2/models/NAME?k={SECRET}"
