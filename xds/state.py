@@ -30,19 +30,6 @@ class EndpointErrors(Protocol):
         """Why the endpoints of an origin may be outdated."""
 
 
-def _of_sources(compiled: CompiledConfig, errors: Mapping[EndpointsFrom, str]) -> Iterator[Finding]:
-    """The warnings about the sources of endpoints."""
-    for path, version in compiled.config.referring_versions() if compiled.found or errors else ():
-        origin = version.endpoints_from
-        if origin is None:
-            continue
-        key = (*path, "endpoints_from")
-        if origin in errors:
-            yield Finding.of(OUTDATED_ENDPOINTS, key, errors[origin])
-        elif compiled.found.get(origin) == ():
-            yield Finding.of(NO_ENDPOINTS, key, f"{origin.description} has no endpoint")
-
-
 class ControlPlaneState:
     """Combines the states of source, rollout and nodes. `source` is the config source's name."""
 
@@ -135,21 +122,22 @@ class ControlPlaneState:
     def revision(self) -> int | None:
         """The revision in force; None before the first."""
         compiled = self.rollout.in_force
-        return None if compiled is None or compiled.loaded is None else compiled.loaded.revision
+        return None if compiled is None else compiled.revision
 
     def warnings_in_force(self) -> tuple[Problem, ...]:
-        """The warnings about the config in force, and those about endpoints that an Envoy sees."""
-        return tuple(self._warnings_in_force())
-
-    def _warnings_in_force(self) -> Iterator[Problem]:
+        """The warnings about the config in force, about endpoints that an Envoy sees, and about
+        sources of endpoints.
+        """
         compiled = self.rollout.in_force
-        if compiled is not None:
-            yield from compiled.warnings
-            seen = islice(warned_by_envoys(compiled.served, self.fleet.envoys), MAX_PROBLEMS)
-            yield from (each.warning(self._place) for each in seen)
-            errors = {} if self._endpoints is None else self._endpoints.errors
-            found = islice(_of_sources(compiled, errors), MAX_PROBLEMS)
-            yield from (each.warning(self._place) for each in found)
+        if compiled is None:
+            return ()
+        errors = {} if self._endpoints is None else self._endpoints.errors
+        seen = islice(warned_by_envoys(compiled.served, self.fleet.envoys), MAX_PROBLEMS)
+        found = islice(_of_sources(compiled, errors), MAX_PROBLEMS)
+        return (
+            *compiled.warnings,
+            *(each.warning(self._place) for each in (*seen, *found)),
+        )
 
     def _place(self, path: KeyPath, message: str) -> Problem:
         """A problem without its line: the text of the config is not kept."""
@@ -161,3 +149,16 @@ class ControlPlaneState:
             return self.rollout.failure
         nacks = (node.nack() for node in self.nodes)
         return next((str(nack) for nack in nacks if nack is not None), None)
+
+
+def _of_sources(compiled: CompiledConfig, errors: Mapping[EndpointsFrom, str]) -> Iterator[Finding]:
+    """The warnings about the sources of endpoints."""
+    for path, version in compiled.config.referring_versions() if compiled.found or errors else ():
+        origin = version.endpoints_from
+        if origin is None:
+            continue
+        key = (*path, "endpoints_from")
+        if origin in errors:
+            yield Finding.of(OUTDATED_ENDPOINTS, key, errors[origin])
+        elif compiled.found.get(origin) == ():
+            yield Finding.of(NO_ENDPOINTS, key, f"{origin.description} has no endpoint")

@@ -73,6 +73,16 @@ def is_ip(host: str) -> bool:
     return True
 
 
+def canonical_ip(text: str) -> str:
+    """An IP address in its shortest form, without a zone. Raises ValueError for another text.
+
+    An IPv6 address that contains one of IPv4 is that address (RFC 4291 section 2.5.5.2).
+    """
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
 def is_localhost(host: str) -> bool:
     """Whether the host is `localhost` or a name below it, which are names of the loopback
     addresses (RFC 6761 section 6.3).

@@ -6,13 +6,13 @@ Processes on different machines may have equal addresses. Those of one group are
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 from typing import Final, TypeAlias
 
 from pydantic_core import PydanticCustomError
 
 from sluice.config.addresses import (
     LOOPBACK_HOSTS,
+    canonical_ip,
     is_ip,
     is_local,
     is_localhost,
@@ -115,9 +115,7 @@ def _canonical(host: str) -> str:
     """An IP address in its shortest form, as that to which a client connects."""
     if not is_ip(host):
         return host
-    address = ip_address(host.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    text = str(mapped or address)
+    text = canonical_ip(host)
     return LOOPBACK_HOSTS[":" in text] if text in _ANY else text
 
 

@@ -9,13 +9,13 @@ files must be below the folder of the gateway.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, get_args
 
 from pydantic import BaseModel
 
-from sluice.config.addresses import is_ip, split_host_port
+from sluice.config.addresses import canonical_ip, is_ip, split_host_port
 from sluice.config.errors import ConfigError, KeyPath, Place
 from sluice.config.gateway import GatewayConfig
 from sluice.config.schema import ITEM, NAME, is_section, key_of
@@ -108,12 +108,11 @@ def _is_allowed(named: _Named, directory: Path, folder: Path | None) -> bool:
 
 def _gives_credentials(server: str) -> bool:
     """Whether a server may be the one of a cloud with the credentials of its machines."""
-    host = (split_host_port(server)[0] or server).partition("%")[0]
+    host = split_host_port(server)[0] or server
     if not is_ip(host):
         return host.lower().removesuffix(".") in METADATA_NAMES
-    address = ip_address(host)
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_link_local or str(address) in METADATA_ADDRESSES
+    address = canonical_ip(host)
+    return ip_address(address).is_link_local or address in METADATA_ADDRESSES
 
 
 def _parts(name: str) -> tuple[str, ...]:

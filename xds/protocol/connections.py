@@ -6,9 +6,10 @@ When a server ends a stream, gRPC keeps what the client has not taken until the 
 import os
 import socket
 import stat
-from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from urllib.parse import unquote
+
+from sluice.config.addresses import canonical_ip
 
 
 def client_address(peer: str) -> str:
@@ -31,7 +32,7 @@ def _tcp_peer(peer: str) -> tuple[str, int] | None:
     if scheme not in ("ipv4", "ipv6"):
         return None
     host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
+    return canonical_ip(host.strip("[]")), int(port)
 
 
 def _descriptors() -> list[int]:
@@ -45,17 +46,11 @@ def _close(descriptor: int, wanted: tuple[str, int], port: int) -> bool:
         with socket.socket(fileno=os.dup(descriptor)) as found:
             if found.family not in (socket.AF_INET, socket.AF_INET6):
                 return False
-            peer = found.getpeername()
-            if (_host(peer[0]), peer[1]) != wanted or found.getsockname()[1] != port:
+            # An IPv4 client of a socket for both families has an IPv6 address with its own.
+            host, its_port, *_ = found.getpeername()
+            if (canonical_ip(host), its_port) != wanted or found.getsockname()[1] != port:
                 return False
             found.shutdown(socket.SHUT_RDWR)
             return True
     except OSError:  # a descriptor that is closed by now, or a socket that is not connected
         return False
-
-
-def _host(text: str) -> str:
-    """An IPv4 client of a socket for both families has an IPv6 address that contains its own."""
-    address = ip_address(text)
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return str(mapped or address)

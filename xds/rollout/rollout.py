@@ -5,7 +5,7 @@ responded. A newer config replaces the one that is being rolled out. `order` pla
 `nodes` records what each node has accepted.
 
 A config may have a stage first, in which only some Envoys have it (`stage`). Once it is in force,
-it may be watched (`watch`). If it is worse meanwhile (`judgement`), the config before is rolled
+it may be watched (`watch`). If it turns out to be worse (`judgement`), the config before is rolled
 out again.
 """
 
