@@ -10,12 +10,10 @@ out again.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
 
 from xds.events import Events
 from xds.protocol.nodes import Nack, Nodes
@@ -23,20 +21,19 @@ from xds.protocol.resource_types import ALL, ResourceType
 from xds.protocol.snapshot import EMPTY, Snapshot
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.common_keys import with_common_keys
+from xds.rollout.events import RolloutEvents
 from xds.rollout.judgement import Judgement
 from xds.rollout.order import Step, steps
 from xds.rollout.plan import AT_ONCE, Plan
-from xds.rollout.stage import StageView, Staging, has_other_stage, named, staged_snapshot, unstaged
+from xds.rollout.stage import StageView, Staging, has_other_stage, staged_snapshot, unstaged
 from xds.rollout.task import RolloutResult, Task
 
-log = logging.getLogger(__name__)
-
 OnInForce = Callable[[Snapshot, tuple[str, ...]], None]
-
-MAX_TOLD: Final = 100
-"""Envoys of a stage that an event names."""
+"""What happens when a config is in force. It gets the last snapshot of the rollout, and the ids of
+the nodes that have not responded."""
 
 Sleep = Callable[[float], Awaitable[None]]
+"""Waits for some seconds."""
 
 
 class Rollout:
@@ -55,7 +52,7 @@ class Rollout:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._nodes = nodes
-        self._events = events or Events(nodes.now)
+        self._events = RolloutEvents(events or Events(nodes.now))
         self._ack_timeout = ack_timeout
         self._sleep = sleep
         self._clock = clock
@@ -177,7 +174,7 @@ class Rollout:
         self._submitted.clear()
         assert task is not None
         if due is not None and due.undoes is not None:
-            self._log_failure(due.undoes)
+            self._events.on_failure(due.undoes, self.version)
         return task
 
     async def _until_submitted_or_due(self) -> None:
@@ -209,10 +206,7 @@ class Rollout:
     async def _take(
         self, task: Task, plan: list[Step], on_in_force: OnInForce | None = None
     ) -> bool:
-        """Take the steps of a plan. Returns False if a node rejects one, or for a newer config.
-
-        `on_in_force` gets the last snapshot and the nodes that have not responded.
-        """
+        """Take the steps of a plan. Returns False if a node rejects one, or for a newer config."""
         unresponsive = set[str]()
         for step in plan:
             self._begin(task, step)
@@ -231,9 +225,8 @@ class Rollout:
         return True
 
     def _begin(self, task: Task, step: Step) -> None:
-        version, self._step = task.target.snapshot.version, step.name
-        log.info("version %s: step %s", version, step.name)
-        self._events.emit("rollout", version=version, revision=task.target.revision, step=step.name)
+        self._step = step.name
+        self._events.on_step(task.target, step.name)
         self._nodes.publish(step.snapshot)
         self._pending.update(step.types)
 
@@ -249,7 +242,7 @@ class Rollout:
         if task.plan.stage is not None and (task.base or self._in_force) is not None:
             staging = judgement.staging_of(task)
             if staging is None:
-                self._tell_not_staged(task.target)
+                self._events.on_not_staged(task.target)
         if staging is None or not judgement.is_staged(task):
             judgement.end_stage()
         return staging
@@ -270,12 +263,7 @@ class Rollout:
             return []
         unresponsive = [node.id for node in self._nodes.out_of_sync(types)]
         if unresponsive:
-            log.warning(
-                "step %s continues without nodes that did not respond within %g s: %s",
-                self._step,
-                self._ack_timeout,
-                ", ".join(unresponsive),
-            )
+            self._events.on_unresponsive(self._step, self._ack_timeout, unresponsive)
         return unresponsive
 
     async def _is_replaced_during(self, pause: float) -> bool:
@@ -290,19 +278,12 @@ class Rollout:
         """Record what is in force."""
         self._in_force = in_force
         if task.renewal:
-            log.info("version %s has new key sets or endpoints", self.version)
+            self._events.on_renewed(in_force)
             return
         self._result = replace(task.undoes or RolloutResult(), unresponsive=unresponsive)
         if not task.plan.records_failure:
             self._failure = self._result.failure
-        log.info("version %s is in force", self.version)
-        self._events.emit(
-            "rollout",
-            version=self.version,
-            revision=in_force.revision,
-            step="in_force",
-            unresponsive=list(unresponsive),
-        )
+        self._events.on_in_force(in_force, unresponsive)
         self.ended.set()
 
     def _put_staged(
@@ -314,35 +295,23 @@ class Rollout:
     ) -> None:
         """Record that a config is staged, and what the other nodes have."""
         self._in_force = replace(before, snapshot=unstaged(published, before.snapshot))
-        version, judgement = staging.target.snapshot.version, self._judgement
+        judgement = self._judgement
         if judgement.staging is not None:
             judgement.staging = staging
-            log.info("version %s is still staged, with other resources", version)
+            self._events.on_stage_renewed(staging.target)
             return
         judgement.begin_stage(staging, self._clock())
         view = staging.view(self._clock())
-        until = self._nodes.now() + view.remaining
         self._result, self._failure = RolloutResult(unresponsive=unresponsive), None
-        log.info("version %s is staged at %s", version, named(view.nodes))
-        self._events.emit(
-            "rollout", version=version, revision=view.revision, step="staged", until=until,
-            nodes=list(view.nodes[:MAX_TOLD]), number=len(view.nodes),
-            unresponsive=list(unresponsive),
-        )  # fmt: skip
+        until = self._nodes.now() + view.remaining
+        self._events.on_staged(staging.target, view, until, unresponsive)
         self.ended.set()
-
-    def _tell_not_staged(self, target: CompiledConfig) -> None:
-        version, reason = target.snapshot.version, "fewer than two Envoys are connected"
-        log.warning("version %s goes to all Envoys at once: %s", version, reason)
-        self._events.emit(
-            "rollout", version=version, revision=target.revision, step="not_staged", reason=reason
-        )
 
     def _restore(self, task: Task, nack: Nack) -> None:
         """Put the config in force again at all nodes, because one has rejected the new one."""
         self._result = RolloutResult(nack, rejected=task.target)
         self._failure = self._result.failure
-        self._log_failure(self._result)
+        self._events.on_failure(self._result, self.version)
         rejected = task.target.snapshot
         if (task.renewal or task.base is not None) and self._in_force is not None:
             # The rejected key sets may have revoked keys.
@@ -356,26 +325,6 @@ class Rollout:
         if not task.renewal:
             self._judgement.end_watch()
             self.ended.set()
-
-    def _log_failure(self, result: RolloutResult) -> None:
-        assert result.rejected is not None
-        version = result.rejected.snapshot.version
-        self._events.emit(
-            "rollout",
-            version=version,
-            revision=result.rejected.revision,
-            step="rejected",
-            reason=result.failure,
-        )
-        if result.nack is None:
-            log.error("version %s is rolled back: %s", version, result.failure)
-            return
-        log.error(
-            "version %s is not in force: %s; the version in force is %s",
-            version,
-            result.failure,
-            self.version or "none",
-        )
 
 
 async def first(*awaitables: Awaitable[object]) -> None:
