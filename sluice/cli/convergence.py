@@ -79,6 +79,11 @@ class Look:
         return self.in_force and all(node["state"] == "ack" for node in self.nodes)
 
     @property
+    def waits(self) -> bool:
+        """Whether the control plane judges the version, in its stage or after it."""
+        return self.judged or self.stage is not None
+
+    @property
     def progress(self) -> str:
         """How many nodes are in each state."""
         states = Counter(str(node["state"]) for node in self.nodes)
@@ -107,7 +112,9 @@ def wait_for_nodes(api: Api, revision: int, version: str, timeout: float) -> int
             display.show(look)
             if look.converged and not look.judged:
                 break
-            if look.judged or look.stage is not None:
+            if not look.in_force:
+                version = _latest_version(api, revision, version)
+            if look.waits:
                 # The control plane ends the judgement and the stage.
                 end = time.monotonic() + timeout
             elif time.monotonic() >= end:
@@ -118,7 +125,7 @@ def wait_for_nodes(api: Api, revision: int, version: str, timeout: float) -> int
                     status=ExitStatus.TIMED_OUT,
                 )
             # The status of many nodes is large, and costs the control plane time.
-            pause = JUDGED_INTERVAL if look.judged else POLL_INTERVAL
+            pause = JUDGED_INTERVAL if look.waits else POLL_INTERVAL
             time.sleep(max(pause, time.monotonic() - began))
     accepted, nobody = f"accepted by {len(look.nodes)} nodes", "no node is connected to this server"
     found = accepted if look.nodes else nobody
@@ -127,7 +134,7 @@ def wait_for_nodes(api: Api, revision: int, version: str, timeout: float) -> int
 
 
 def _look(api: Api, revision: int, version: str) -> Look:
-    """Raises CommandError if the version was rejected, or if another one replaced it."""
+    """Raises CommandError if a node has rejected the version."""
     status, views = api.get("status"), api.get("nodes")
     with api.reading():
         for node in status["nodes"]:
@@ -141,27 +148,31 @@ def _look(api: Api, revision: int, version: str) -> Look:
             stage = None
         look = Look(in_force, list(views["nodes"]), judged, stage)
         list(plain(node_table(look.nodes)))
-    if not in_force:
-        _check_history(api, revision)
     return look
 
 
-def _check_history(api: Api, revision: int) -> None:
-    """Raises CommandError if the head of the history is a newer revision with other content."""
+def _latest_version(api: Api, revision: int, version: str) -> str:
+    """The version of the revision, or of the latest step of a canary since then.
+
+    Raises CommandError if the revision was rejected, or if somebody has replaced it.
+    """
     history = api.get("history", limit=_RECENT)
     with api.reading():
         newer = [each for each in history["revisions"] if each["revision"] > revision]
-        for each in newer:
-            if each["origin"] == "rollback" and each["author"] == "sluice":
+        by_itself = [each for each in newer if each["author"] == "sluice"]
+        for each in by_itself:
+            if each["origin"] == "rollback":
                 reason = str(each["reason"]).removeprefix(f"revision {revision} is rejected: ")
                 raise _rejected(revision, reason)
-        if newer:
+        if len(by_itself) < len(newer):
             latest = max(int(each["revision"]) for each in newer)
             raise CommandError(
                 f"revision {revision} is not in force: revision {latest} has replaced it",
                 hint="`sluice history` shows who changed the config",
                 status=ExitStatus.CONFLICT,
             )
+        steps = {int(each["revision"]): str(each["version"]) for each in newer}
+        return steps[max(steps)] if steps else version
 
 
 def _rejected(revision: int, reason: str) -> CommandError:

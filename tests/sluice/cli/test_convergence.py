@@ -1,0 +1,75 @@
+"""`--wait` follows a revision through its stage, and through the steps of canaries since then."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from sluice.cli.api import Api
+from sluice.cli.commands import CommandError
+from sluice.cli.convergence import wait_for_nodes
+from sluice.cli.exit_status import ExitStatus
+from sluice.cli.gateway import GatewayAddress
+from sluice.http.server import serve_in_thread
+
+STAGE = {"version": "v5", "revision": 5, "begun": 5, "nodes": ["a"]}
+
+
+def status(version: str, stage: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"version": version, "in_sync": True, "watched": None, "stage": stage, "nodes": []}
+
+
+def revision(number: int, author: str, origin: str = "api", reason: str = "") -> dict[str, Any]:
+    return {
+        "revision": number, "version": f"v{number}", "author": author, "origin": origin,
+        "reason": reason,
+    }  # fmt: skip
+
+
+@contextmanager
+def control_plane(history: list[dict[str, Any]], *statuses: dict[str, Any]) -> Iterator[Api]:
+    """An admin API with these revisions, and one status after the other. The last one stays."""
+    left = list(statuses)
+
+    async def answer(request: Request) -> Response:
+        name = request.url.path.rpartition("/")[2]
+        if name == "status":
+            return JSONResponse(left.pop(0) if len(left) > 1 else left[0])
+        return JSONResponse({"nodes": []} if name == "nodes" else {"revisions": history})
+
+    app = Starlette(routes=[Route("/v1/{name}", answer)])
+    with serve_in_thread(app, "127.0.0.1:0", max_requests=5) as address:
+        yield Api(GatewayAddress(f"http://{address}", "a test"))
+
+
+def test_a_step_of_a_canary_during_a_stage_replaces_no_revision() -> None:
+    steps = [revision(6, "sluice", "canary"), revision(5, "ann")]
+    stepped = {**STAGE, "version": "v6", "revision": 6}
+    with control_plane(steps, status("v4", STAGE), status("v4", stepped), status("v6")) as api:
+        assert wait_for_nodes(api, 5, "v5", 30.0) == ExitStatus.OK
+
+
+@pytest.mark.parametrize(
+    ("newer", "expected", "message"),
+    [
+        (revision(6, "bob"), ExitStatus.CONFLICT, "revision 6 has replaced it"),
+        (
+            revision(6, "sluice", "rollback", "revision 5 is rejected: the NACK"),
+            ExitStatus.REJECTED,
+            "revision 5 is rejected: the NACK",
+        ),
+    ],
+)
+def test_a_revision_that_is_replaced_or_undone_is_an_error(
+    newer: dict[str, Any], expected: ExitStatus, message: str
+) -> None:
+    history = [newer, revision(5, "ann")]
+    with control_plane(history, status("v4")) as api, pytest.raises(CommandError) as caught:
+        wait_for_nodes(api, 5, "v5", 30.0)
+    assert caught.value.status is expected
+    assert message in str(caught.value)
