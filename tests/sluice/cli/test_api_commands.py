@@ -346,7 +346,7 @@ def test_models_endpoints_and_canaries_are_listed(sluice: Commands) -> None:
     assert row.split() == ["digits", "-", "v1", "v1,", "v2", "v2", "10", "%"]
     assert sluice("get", "models", "--names").out == "digits\n"
     sluice("drain", "digits/v1", "127.0.0.1:9002")
-    sluice("weight", "digits/v1", "127.0.0.1:9001", "7")
+    sluice("weight", "digits/v1", "127.0.0.1:9001", "7", "--wait")
     _, *rows = (line.split() for line in sluice("get", "endpoints").out.splitlines())
     assert [row[:4] for row in rows] == [
         ["digits/v1", "127.0.0.1:9001", "7", "-"],
