@@ -79,7 +79,7 @@ Client = TypeVar("Client", bound=Closable)
 
 
 class FollowedClient(Generic[Client]):
-    """A client that is created anew when one of its files changes.
+    """A client that is created again when one of its files changes.
 
     `create` raises UnusableFileError for files that cannot be used. Then the last client stays: a
     certificate may be replaced before its key.

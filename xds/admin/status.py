@@ -140,7 +140,7 @@ class Status(BaseModel):
 
 
 def status_of(state: ControlPlaneState, placement: PlacementCache | None = None) -> Status:
-    """The current status. Without `placement`, where requests are decided is found anew."""
+    """The current status. Without `placement`, where requests are decided is found again."""
     rollout, config, now = state.rollout, state.config, time.monotonic()
     result = rollout.result
     return Status(

@@ -1,4 +1,4 @@
-"""Follows the config and the fetched key sets, and rolls out each change.
+"""Follows the config, the fetched key sets and the endpoints, and rolls out each change.
 
 A config that fails changes nothing.
 """
@@ -108,7 +108,7 @@ class Follower:
             await self._resume(compiled, resumed, rollout)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.follow_config(state, rollout))
-            group.create_task(self.follow_key_sets(rollout))
+            group.create_task(self.follow_renewals(rollout))
             group.create_task(self._endpoints.run())
             group.create_task(self._base_files.run())
 
@@ -167,11 +167,11 @@ class Follower:
         # The plan may wait for the store. Keys that were revoked meanwhile must not come back.
         rollout.submit(await self._compiler.compile(change), plan=plan)
 
-    async def follow_key_sets(self, rollout: Rollout) -> None:
-        """Fetch the key sets that the config in force needs, and roll out every change of them.
+    async def follow_renewals(self, rollout: Rollout) -> None:
+        """Roll out new key sets, new endpoints, and new content of the files that only the config
+        of the other Envoys names during a stage.
 
-        Changes of endpoints that sources find are rolled out in the same way, and so are those of
-        files that only the config of the other Envoys names during a stage.
+        When a rollout ends, follow what the configs need that nodes have then.
         """
         renewed = self._key_sets.changed, self._endpoints.changed, self._base_files.changed
         while True:
@@ -185,9 +185,9 @@ class Follower:
                 await self._renew(rollout)
 
     def _on_ended(self, rollout: Rollout) -> None:
-        """Follow the key sets of the configs that nodes have. A rejected config changes nothing.
+        """Follow the key sets, the endpoints and the files of the configs that nodes have.
 
-        During its rollout, new key sets went to the rejected config only.
+        During the rollout of a config that failed, new key sets went to that config only.
         """
         if rollout.stage is not None and self._on_stage is not None:
             self._on_stage(rollout.stage)

@@ -74,7 +74,7 @@ class Plans:
         """The stage of a revision now; None if all Envoys may have it. Raises StoreError.
 
         A config file that has failed in its stage may come again, when a file that it names has
-        changed. Then its stage begins anew.
+        changed. Then its stage begins again.
         """
         result = self._rollout.result
         failed = None if result is None or result.rejected is None else result.rejected.revision

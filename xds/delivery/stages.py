@@ -77,7 +77,7 @@ async def staged_revision(
 ) -> StagedRevision | None:
     """The stage of a revision at a time, in Unix seconds; None if all Envoys may have it.
 
-    A canary that gets another share by itself is no other stage. `again`: the stage begins anew.
+    A canary that gets another share by itself is no other stage. `again`: the stage begins again.
     """
     begun = await _begun(store, number)
     if begun is None:

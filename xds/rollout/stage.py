@@ -44,7 +44,7 @@ class StageView:
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
+class StageVariants:
     """Chooses variants during a stage: those of the next config for the Envoys with these ids."""
 
     nodes: frozenset[str]
@@ -67,7 +67,7 @@ def staged_snapshot(before: Snapshot, after: Snapshot, nodes: frozenset[str]) ->
     for name in ("", *after.variants):
         if not _is_staged(name):
             variants[f"{STAGED}{name}"] = Variant(partial(_marked, after, name))
-    variant_of = Staged(nodes, before.variant_of, after.variant_of)
+    variant_of = StageVariants(nodes, before.variant_of, after.variant_of)
     return replace(before.with_types(types), variants=variants, variant_of=variant_of)
 
 

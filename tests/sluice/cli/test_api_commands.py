@@ -353,7 +353,7 @@ def test_models_endpoints_and_canaries_are_listed(sluice: Commands) -> None:
         ["digits/v1", "127.0.0.1:9002", "1", "yes"],
         ["digits/v2", "127.0.0.1:9001", "1", "-"],
     ]
-    sluice("undrain", "digits/v1", "127.0.0.1:9002")
+    sluice("undrain", "digits/v1", "127.0.0.1:9002", "--wait")
     assert " yes " not in sluice("get", "endpoints").out
     assert sluice("canary", "status").out.splitlines()[1].split() == [
         "digits", "v2", "10", "%", "v1", "-", "-", "by", "hand",
