@@ -130,8 +130,8 @@ DEPENDENCIES = {
         " xds.resources"
     ),
     "xds.candidate": (
-        "sluice.config sluice.envoy_binary sluice.printable xds.protocol xds.resources"
-        " xds.sources xds.sources.store xds.static"
+        "sluice.config sluice.contract sluice.envoy_binary sluice.printable xds.protocol"
+        " xds.resources xds.sources xds.sources.store xds.static"
     ),
     "xds.canary": (
         "sluice.config sluice.contract sluice.printable xds.candidate xds.envoys xds.events"

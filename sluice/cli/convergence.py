@@ -24,6 +24,7 @@ from sluice.cli.output import (
     show_note,
     terminal,
 )
+from sluice.contract.history import AUTHOR, ROLLBACK, rejection, rejection_reason
 
 POLL_INTERVAL: Final = 0.25
 """Seconds between two looks at the nodes."""
@@ -159,11 +160,10 @@ def _latest_version(api: Api, revision: int, version: str) -> str:
     history = api.get("history", limit=_RECENT)
     with api.reading():
         newer = [each for each in history["revisions"] if each["revision"] > revision]
-        by_itself = [each for each in newer if each["author"] == "sluice"]
+        by_itself = [each for each in newer if each["author"] == AUTHOR]
         for each in by_itself:
-            if each["origin"] == "rollback":
-                reason = str(each["reason"]).removeprefix(f"revision {revision} is rejected: ")
-                raise _rejected(revision, reason)
+            if each["origin"] == ROLLBACK:
+                raise _rejected(revision, rejection_reason(str(each["reason"]), revision))
         if len(by_itself) < len(newer):
             latest = max(int(each["revision"]) for each in newer)
             raise CommandError(
@@ -177,7 +177,7 @@ def _latest_version(api: Api, revision: int, version: str) -> str:
 
 def _rejected(revision: int, reason: str) -> CommandError:
     return CommandError(
-        f"revision {revision} is rejected: {reason}",
+        rejection(revision, reason),
         hint="the last good config is in force; `sluice history` shows it, `sluice status` the "
         "nodes",
         status=ExitStatus.REJECTED,

@@ -1,4 +1,4 @@
-"""Names, paths, headers and reasons that the control plane and the callout must agree on.
+"""Names, paths, headers, reasons and texts that two of control plane, callout and commands share.
 
 Each is defined here once, so that neither side imports the other.
 """

@@ -6,12 +6,12 @@ from starlette.responses import Response
 from sluice.config import ConfigError, GatewayConfig
 from sluice.config.changes import config_changes
 from sluice.config.redaction import redacted
+from sluice.contract.history import ROLLBACK
 from xds.admin.access import Role
 from xds.admin.api.operations import JSON, Body, Call, Deferred, Input, Operation, Query
 from xds.admin.api.problems import ProblemError, Reason, invalid_config
 from xds.admin.changes import ChangeResult, ShownChange, omitted, shown_changes
 from xds.admin.edits import CHANGE_ERRORS, IF_MATCH, Edits, Head, WriteQuery, store_problems
-from xds.candidate.apply import ROLLBACK
 from xds.sources.store.store import MAX_HISTORY, Revision, RevisionInfo
 
 _READ_ERRORS = (Reason.UNKNOWN_REVISION, Reason.INVALID_CONFIG, Reason.STORE_UNAVAILABLE)

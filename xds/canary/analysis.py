@@ -21,12 +21,10 @@ from typing import Final, Self
 from sluice.config.canary_steps import CanaryCriteria, CanaryStep
 from sluice.config.models import Canary, Model
 from sluice.config.values import format_duration
+from sluice.contract.history import AUTHOR
 from xds.canary import agreement
 from xds.canary.figures import Seen
 from xds.envoys.criteria import Figures, breach, milliseconds, percentage
-
-AUTHOR: Final = "sluice"
-"""The author of decisions of the analysis."""
 
 
 class Phase(StrEnum):

@@ -11,6 +11,7 @@ from typing import Final
 from sluice.config import ConfigError, GatewayConfig
 from sluice.config.checked import LoadedConfig
 from sluice.config.edit import model_data, with_model
+from sluice.contract.history import AUTHOR, ROLLBACK
 from sluice.printable import printable
 from xds.canary.analysis import (
     FINISHED,
@@ -30,7 +31,7 @@ from xds.canary.figures import Part, combined
 from xds.canary.meter import Meter
 from xds.canary.planes import Measured, Parts, PlaneRecords, Planes, without_step
 from xds.canary.records import CanaryRecords, Numbered, Progress, Stored
-from xds.candidate.apply import AUTHOR, ROLLBACK, Applier
+from xds.candidate.apply import Applier
 from xds.envoys.observations import Observations
 from xds.events import Events
 from xds.rollout.rollout import Rollout

@@ -20,6 +20,9 @@ from sluice.config.errors import Place, json_pointer
 from sluice.config.outside import check_outside
 from sluice.config.reader import ConfigReader
 from sluice.config.tls_files import EXPIRED
+from sluice.contract.history import AUTHOR as AUTHOR
+from sluice.contract.history import ROLLBACK as ROLLBACK
+from sluice.contract.history import rejection
 from sluice.printable import printable
 from xds.candidate.percents import with_kept_percents
 from xds.resources.compiled import CompiledConfig
@@ -55,14 +58,8 @@ MAX_REASON: Final = 4096
 MAX_NAME: Final = 256
 """Characters of the author and of the origin of a revision that are kept."""
 
-ROLLBACK: Final = "rollback"
-"""The origin of revisions that restore an earlier config."""
-
 FILE_AUTHOR: Final = "file"
 """The author of revisions that are edits of the watched file."""
-
-AUTHOR: Final = "sluice"
-"""The author of revisions that the control plane appends by itself."""
 
 _KEPT: Final = 2
 """Configs of revisions that are kept: the head, and the one before."""
@@ -282,9 +279,7 @@ class Applier:
         """
         if self._file is not None:
             return None
-        restored = await self._restored(
-            rejected, good, f"revision {rejected} is rejected: {reason}"
-        )
+        restored = await self._restored(rejected, good, rejection(rejected, reason))
         if restored is None:
             return None
         try:

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
+from sluice.contract.history import ROLLBACK
 from tests.xds.rollout.nodes_in_memory import callout
 from xds.canary import automation
 from xds.canary.analysis import Phase, State
 from xds.canary.automation import CanaryAnalysis
 from xds.canary.planes import DROP_AFTER
 from xds.canary.records import CanaryRecords, Stored
-from xds.candidate.apply import ROLLBACK, Applier
+from xds.candidate.apply import Applier
 from xds.candidate.start import StartOptions, first_config
 from xds.envoys.observations import Observations
 from xds.envoys.reporters import Comparison, Counts

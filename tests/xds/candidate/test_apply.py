@@ -10,8 +10,9 @@ import pytest
 from sluice.config import ConfigError, GatewayConfig, Problem
 from sluice.config.changes import Change
 from sluice.config.checked import LoadedConfig
+from sluice.contract.history import AUTHOR, ROLLBACK
 from tests.certificates import certificate, private_key
-from xds.candidate.apply import AUTHOR, ROLLBACK, Applier, FileSourceError
+from xds.candidate.apply import Applier, FileSourceError
 from xds.protocol.resource_types import CLUSTER, ENDPOINT
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.sources.store.sqlite import SqliteStore
