@@ -109,6 +109,7 @@ DEPENDENCIES = {
     "extproc.transport.__main__": "extproc.rpc extproc.services extproc.transport",
     "xds": "",
     "xds.events": "",
+    "xds.waiting": "",
     "xds.protocol": (
         "protos sluice.config sluice.contract sluice.grpc_credentials sluice.identity"
         " sluice.printable sluice.protobuf_fields sluice.tls sluice.token_files xds.events"
@@ -120,7 +121,7 @@ DEPENDENCIES = {
         "protos sluice.config sluice.contract sluice.envoy_identity sluice.keys"
         " sluice.user_agent xds.protocol"
     ),
-    "xds.rollout": "sluice.contract xds.events xds.protocol xds.resources",
+    "xds.rollout": "sluice.contract xds.events xds.protocol xds.resources xds.waiting",
     "xds.envoys": (
         "protos sluice.config sluice.contract sluice.http sluice.printable sluice.state_changes"
         " xds.events xds.protocol"
@@ -142,7 +143,7 @@ DEPENDENCIES = {
     ),
     "xds.delivery": (
         "sluice.config sluice.keys xds.candidate xds.resources xds.rollout xds.sources"
-        " xds.sources.endpoints xds.sources.store xds.state"
+        " xds.sources.endpoints xds.sources.store xds.state xds.waiting"
     ),
     "xds.admin.api": "sluice.config sluice.contract sluice.http sluice.printable",
     "xds.admin": (

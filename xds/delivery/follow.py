@@ -16,12 +16,13 @@ from xds.delivery.base_files import BaseFiles
 from xds.delivery.compiler import Compiler
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.plan import AT_ONCE, Plan
-from xds.rollout.rollout import Rollout, Sleep, first
+from xds.rollout.rollout import Rollout
 from xds.rollout.stage import StageView
 from xds.sources.endpoints.discovered import DiscoveredEndpoints, endpoints_of
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.source import ConfigSource
 from xds.state import ControlPlaneState
+from xds.waiting import Sleep, first
 
 log = logging.getLogger(__name__)
 

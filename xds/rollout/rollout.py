@@ -1,8 +1,8 @@
 """Publishes configs step by step, and restores the last good one when a node rejects a step.
 
 Each step waits for every node until a timeout, and then continues without the nodes that have not
-responded. A newer config replaces the one that is being rolled out. `order` plans the steps, and
-`nodes` records what each node has accepted.
+responded. A newer config replaces the one that is being rolled out (`queue`). `order` plans the
+steps, and `nodes` records what each node has accepted.
 
 A config may have a stage first, in which only some Envoys have it (`stage`). Once it is in force,
 it may be watched (`watch`). If it turns out to be worse (`judgement`), the config before is rolled
@@ -11,7 +11,7 @@ out again.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -25,15 +25,14 @@ from xds.rollout.events import RolloutEvents
 from xds.rollout.judgement import Judgement
 from xds.rollout.order import Step, steps
 from xds.rollout.plan import AT_ONCE, Plan
+from xds.rollout.queue import TaskQueue
 from xds.rollout.stage import StageView, Staging, has_other_stage, staged_snapshot, unstaged
 from xds.rollout.task import RolloutResult, Task
+from xds.waiting import Sleep
 
 OnInForce = Callable[[Snapshot, tuple[str, ...]], None]
 """What happens when a config is in force. It gets the last snapshot of the rollout, and the ids of
 the nodes that have not responded."""
-
-Sleep = Callable[[float], Awaitable[None]]
-"""Waits for some seconds."""
 
 
 class Rollout:
@@ -58,12 +57,10 @@ class Rollout:
         self._clock = clock
         self.ended = asyncio.Event()
         """Is set when a config is in force, staged or rejected. The reader clears it."""
-        self._next: Task | None = None
-        self._running: Task | None = None
         self._pending: set[ResourceType] = set()
         """Published types that nodes may not have accepted, because nobody waits any more."""
         self._judgement = Judgement(nodes)
-        self._submitted = asyncio.Event()
+        self._queue = TaskQueue(self._judgement, self._events, sleep, clock)
         self._step: str | None = None
         self._in_force: CompiledConfig | None = None
         self._result: RolloutResult | None = None
@@ -80,16 +77,12 @@ class Rollout:
 
         If there is none, the one that is staged; if there is none either, the one in force.
         """
-        task = self._next or self._running
-        return self.staged or self._in_force if task is None else task.target
+        return self._queue.latest(self._in_force)
 
     @property
     def base(self) -> CompiledConfig | None:
         """What other nodes have as long as `latest` is staged; None if all nodes get `latest`."""
-        task = self._next or self._running
-        if task is None:
-            return None if self.staged is None else self._in_force
-        return task.base or (None if task.plan.stage is None else self._in_force)
+        return self._queue.base(self._in_force)
 
     @property
     def stage(self) -> StageView | None:
@@ -111,7 +104,7 @@ class Rollout:
     @property
     def step(self) -> str | None:
         """The current step, or `queued` before the first step; None if no rollout is running."""
-        return "queued" if self._next is not None else self._step
+        return "queued" if self._queue.is_waiting else self._step
 
     @property
     def result(self) -> RolloutResult | None:
@@ -147,43 +140,14 @@ class Rollout:
         config. `base`: what the nodes get that do not get this config yet, because it has a stage;
         None: what they have, or would have got by the rollout that this one ends.
         """
-        task, staging = Task(compiled, renewal, plan, base), self._judgement.staging
-        known = self._next or self._running
-        if known is None and staging is not None and base is not None:
-            known = Task(staging.target, plan=staging.plan)
-        self._next = task if known is None else task.after(known).upon(known)
-        self._submitted.set()
+        self._queue.submit(Task(compiled, renewal, plan, base))
 
     async def run(self) -> None:
         """Roll out submitted configs until the task is cancelled."""
         while True:
-            task = await self._next_task()
-            self._running = task
-            await self._roll_out(task)
-            self._step = self._running = None
-
-    async def _next_task(self) -> Task:
-        """Wait for the next config, or until a judgement needs a rollout."""
-        while True:
-            due = self._judgement.next_task(self._next, self._in_force, self._clock())
-            if due is not None or self._next is not None:
-                break
-            await self._until_submitted_or_due()
-        # A renewal of a judged config that waits would put it in force again.
-        task, self._next = due or self._next, None
-        self._submitted.clear()
-        assert task is not None
-        if due is not None and due.undoes is not None:
-            self._events.on_failure(due.undoes, self.version)
-        return task
-
-    async def _until_submitted_or_due(self) -> None:
-        """Wait for a config, or until one is to be judged."""
-        due = self._judgement.due
-        if due is None:
-            await self._submitted.wait()
-        else:
-            await first(self._sleep(max(0.0, due - self._clock())), self._submitted.wait())
+            await self._roll_out(await self._queue.begin(self._in_force))
+            self._queue.end()
+            self._step = None
 
     async def _roll_out(self, task: Task) -> None:
         before, staging = task.base or self._in_force, self._staging_of(task)
@@ -215,7 +179,7 @@ class Rollout:
             if nack is not None:
                 self._restore(task, nack)
                 return False
-            if self._submitted.is_set():
+            if self._queue.is_replaced:
                 return False
             self._pending.difference_update(step.types)
             if step.in_force and on_in_force is not None:
@@ -254,12 +218,12 @@ class Rollout:
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(self._ack_timeout):
-                while self._nodes.nack() is None and not self._submitted.is_set():
+                while self._nodes.nack() is None and not self._queue.is_replaced:
                     if self._nodes.all_in_sync(types):
                         return []
                     self._nodes.progress.clear()
-                    await first(self._nodes.progress.wait(), self._submitted.wait())
-        if self._nodes.nack() is not None or self._submitted.is_set():
+                    await self._queue.until_submitted_or(self._nodes.progress.wait())
+        if self._nodes.nack() is not None or self._queue.is_replaced:
             return []
         unresponsive = [node.id for node in self._nodes.out_of_sync(types)]
         if unresponsive:
@@ -269,8 +233,8 @@ class Rollout:
     async def _is_replaced_during(self, pause: float) -> bool:
         """Wait for `pause` seconds; return True at once if a newer config is submitted."""
         if pause:
-            await first(self._sleep(pause), self._submitted.wait())
-        return self._submitted.is_set()
+            await self._queue.until_submitted_or(self._sleep(pause))
+        return self._queue.is_replaced
 
     def _put_in_force(
         self, task: Task, in_force: CompiledConfig, unresponsive: tuple[str, ...]
@@ -325,13 +289,3 @@ class Rollout:
         if not task.renewal:
             self._judgement.end_watch()
             self.ended.set()
-
-
-async def first(*awaitables: Awaitable[object]) -> None:
-    """Wait until one awaitable is done, and cancel the others."""
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
