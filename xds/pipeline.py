@@ -16,7 +16,8 @@ from xds.delivery.compiler import Compiler
 from xds.delivery.follow import Follower, Resumed
 from xds.delivery.plans import BeginStage, BeginTrial, Plans
 from xds.delivery.rollbacks import Rollbacks
-from xds.delivery.stages import StageRecord, base_of
+from xds.delivery.stage_record import StageRecord
+from xds.delivery.stages import base_of
 from xds.events import Events
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout

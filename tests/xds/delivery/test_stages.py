@@ -1,6 +1,5 @@
-"""Which revisions have a stage, and what the store keeps of it."""
+"""Which revisions have a stage, by the history."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -8,8 +7,7 @@ import pytest
 
 from sluice.config.rollout import RolloutSettings
 from xds.candidate.apply import AUTHOR, ROLLBACK
-from xds.delivery.stages import StagedRevision, StageRecord, base_of, staged_revision
-from xds.rollout.stage import StageView
+from xds.delivery.stages import StagedRevision, base_of, staged_revision
 from xds.sources.store.sqlite import SqliteStore
 from xds.sources.store.store import Draft, Revision
 
@@ -156,30 +154,3 @@ async def test_after_a_stage_that_was_undone_the_rollback_is_the_base(history: H
 
 async def test_the_first_revision_has_no_base(history: History) -> None:
     assert await history.base(await history.append("a", nodes=0.1)) is None
-
-
-def view(begun: int | None, *nodes: str) -> StageView:
-    return StageView("v", begun, begun, 0.1, nodes, 1.0)
-
-
-async def written(record: StageRecord, begun: int, *nodes: str) -> None:
-    """Wait until the record has these Envoys."""
-    async with asyncio.timeout(60):
-        while await record.nodes(begun) != frozenset(nodes):
-            pass  # each read lets other tasks run
-
-
-async def test_the_store_keeps_the_envoys_of_all_control_planes(history: History) -> None:
-    one, two = StageRecord(history.store), StageRecord(history.store)
-    tasks = [asyncio.create_task(each.run()) for each in (one, two)]
-    one.on_stage(view(7, "a"))
-    await written(two, 7, "a")
-    two.on_stage(view(7, "b"))
-    await written(one, 7, "a", "b")
-    assert await one.nodes(6) == frozenset()
-    one.on_stage(view(8, "c"))
-    await written(two, 8, "c")
-    assert await one.nodes(7) == frozenset()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
