@@ -6,7 +6,7 @@ from dataclasses import replace
 from xds.protocol.nodes import Nodes
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.common_keys import with_common_keys
-from xds.rollout.stage import Staging
+from xds.rollout.stage import RunningStage
 from xds.rollout.task import RolloutResult, Task, is_same_revision
 from xds.rollout.watch import Watch
 
@@ -18,7 +18,7 @@ class Judgement:
 
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
-        self.staging: Staging | None = None
+        self.stage: RunningStage | None = None
         self._watch: Watch | None = None
 
     @property
@@ -29,7 +29,7 @@ class Judgement:
     @property
     def due(self) -> float | None:
         """The time of the next judgement; None if nothing is judged."""
-        judged = self.staging or self._watch
+        judged = self.stage or self._watch
         return None if judged is None else judged.due
 
     def next_task(
@@ -40,8 +40,8 @@ class Judgement:
         `waiting`: the config that is to be rolled out next. Other key sets or files of what is
         judged are no reason to end the judgement, and any other config is.
         """
-        if self.staging is not None:
-            return self._judge_stage(self.staging, waiting, in_force, now)
+        if self.stage is not None:
+            return self._judge_stage(self.stage, waiting, in_force, now)
         return None if self._watch is None else self._judge_watch(self._watch, waiting, now)
 
     def _judge_watch(self, watch: Watch, waiting: Task | None, now: float) -> Task | None:
@@ -60,44 +60,44 @@ class Judgement:
         return None
 
     def _judge_stage(
-        self, staging: Staging, waiting: Task | None, in_force: CompiledConfig | None, now: float
+        self, stage: RunningStage, waiting: Task | None, in_force: CompiledConfig | None, now: float
     ) -> Task | None:
         """Returns the config in force if the staged one is worse, and the staged one if it is not
         and its time is over."""
-        if now < staging.due or not (waiting is None or self.is_staged(waiting)):
+        if now < stage.due or not (waiting is None or self.is_staged(waiting)):
             return None
-        target = staging.target if waiting is None else waiting.target
+        target = stage.target if waiting is None else waiting.target
         base = in_force if waiting is None or waiting.base is None else waiting.base
-        worse = staging.failure(self._nodes, now)
+        worse = stage.failure(self._nodes, now)
         if worse is not None and base is not None:
             # A copy: its rollout is no renewal of what is in force.
             return _undo(target, replace(base), worse)
-        if not staging.is_passed(now):
+        if not stage.is_passed(now):
             return None
         log.info("version %s leaves its stage: no failure was found", target.snapshot.version)
-        return Task(target, plan=replace(staging.plan, stage=None))
+        return Task(target, plan=replace(stage.plan, stage=None))
 
     def is_staged(self, task: Task) -> bool:
         """Whether a task is of the stage that runs: the same nodes have its config."""
-        staging, stage = self.staging, task.plan.stage
-        return staging is not None and stage is not None and stage.is_same(staging.stage)
+        running, stage = self.stage, task.plan.stage
+        return running is not None and stage is not None and stage.is_same(running.stage)
 
-    def staging_of(self, task: Task) -> Staging | None:
+    def stage_of(self, task: Task) -> RunningStage | None:
         """The stage of a task; None if all nodes get its config at once."""
-        if self.staging is not None and self.is_staged(task):
-            return replace(self.staging, target=task.target)
-        return Staging.of(task.target, task.plan, self._nodes)
+        if self.stage is not None and self.is_staged(task):
+            return replace(self.stage, target=task.target)
+        return RunningStage.of(task.target, task.plan, self._nodes)
 
-    def begin_stage(self, staging: Staging, now: float) -> None:
+    def begin_stage(self, stage: RunningStage, now: float) -> None:
         """Judge a config that some Envoys have from now on."""
-        self._watch, self.staging = None, staging
-        staging.start(now)
+        self._watch, self.stage = None, stage
+        stage.start(now)
 
     def end_stage(self) -> None:
         """Judge the staged config no longer, if there is one."""
-        if self.staging is not None:
-            self.staging.end()
-            self.staging = None
+        if self.stage is not None:
+            self.stage.end()
+            self.stage = None
 
     def begin_watch(self, task: Task, before: CompiledConfig | None, now: float) -> None:
         """Judge what is in force now, if its plan says so."""

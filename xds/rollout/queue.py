@@ -56,14 +56,14 @@ class TaskQueue:
 
     @property
     def _staged(self) -> CompiledConfig | None:
-        staging = self._judgement.staging
-        return None if staging is None else staging.target
+        stage = self._judgement.stage
+        return None if stage is None else stage.target
 
     def submit(self, task: Task) -> None:
         """Let a task follow the one that runs, instead of the one that waits."""
-        known, staging = self._next or self._running, self._judgement.staging
-        if known is None and staging is not None and task.base is not None:
-            known = Task(staging.target, plan=staging.plan)
+        known, stage = self._next or self._running, self._judgement.stage
+        if known is None and stage is not None and task.base is not None:
+            known = Task(stage.target, plan=stage.plan)
         self._next = task if known is None else task.after(known).upon(known)
         self._submitted.set()
 

@@ -26,7 +26,7 @@ from xds.rollout.judgement import Judgement
 from xds.rollout.order import Step, steps
 from xds.rollout.plan import AT_ONCE, Plan
 from xds.rollout.queue import TaskQueue
-from xds.rollout.stage import StageView, Staging, has_other_stage, staged_snapshot, unstaged
+from xds.rollout.stage import RunningStage, StageView, has_other_stage, staged_snapshot, unstaged
 from xds.rollout.task import RolloutResult, Task
 from xds.waiting import Sleep
 
@@ -87,14 +87,14 @@ class Rollout:
     @property
     def stage(self) -> StageView | None:
         """The stage that runs; None if there is none."""
-        staging = self._judgement.staging
-        return None if staging is None else staging.view(self._clock())
+        stage = self._judgement.stage
+        return None if stage is None else stage.view(self._clock())
 
     @property
     def staged(self) -> CompiledConfig | None:
         """The config of the stage that runs; None if there is none."""
-        staging = self._judgement.staging
-        return None if staging is None else staging.target
+        stage = self._judgement.stage
+        return None if stage is None else stage.target
 
     @property
     def version(self) -> str | None:
@@ -150,18 +150,18 @@ class Rollout:
             self._step = None
 
     async def _roll_out(self, task: Task) -> None:
-        before, staging = task.base or self._in_force, self._staging_of(task)
+        before, stage = task.base or self._in_force, self._stage_of(task)
         wanted, published = task.target.snapshot, self._nodes.snapshot
-        if staging is None or before is None:
+        if stage is None or before is None:
             await self._take(task, self._steps(wanted), lambda *ended: self._end(task, *ended))
             return
         # Workers have one staged policy: Envoys with marks of another one lose these before.
         returns = has_other_stage(published, wanted.version)
         if returns and not await self._take(task, self._steps(before.snapshot)):
             return
-        wanted = staged_snapshot(before.snapshot, wanted, staging.nodes)
+        wanted = staged_snapshot(before.snapshot, wanted, stage.nodes)
         await self._take(
-            task, self._steps(wanted), lambda *ended: self._put_staged(staging, before, *ended)
+            task, self._steps(wanted), lambda *ended: self._put_staged(stage, before, *ended)
         )
 
     def _steps(self, wanted: Snapshot) -> list[Step]:
@@ -200,16 +200,16 @@ class Rollout:
         self._put_in_force(task, replace(task.target, snapshot=last), unresponsive)
         self._judgement.begin_watch(task, before, self._clock())
 
-    def _staging_of(self, task: Task) -> Staging | None:
+    def _stage_of(self, task: Task) -> RunningStage | None:
         """The stage of a task; None if all nodes get its config at once. Ends any other stage."""
-        judgement, staging = self._judgement, None
+        judgement, stage = self._judgement, None
         if task.plan.stage is not None and (task.base or self._in_force) is not None:
-            staging = judgement.staging_of(task)
-            if staging is None:
+            stage = judgement.stage_of(task)
+            if stage is None:
                 self._events.on_not_staged(task.target)
-        if staging is None or not judgement.is_staged(task):
+        if stage is None or not judgement.is_staged(task):
             judgement.end_stage()
-        return staging
+        return stage
 
     async def _wait_for_acceptance(self, types: tuple[ResourceType, ...]) -> list[str]:
         """Wait until all nodes have accepted these types, until a NACK, or until a newer config.
@@ -252,7 +252,7 @@ class Rollout:
 
     def _put_staged(
         self,
-        staging: Staging,
+        stage: RunningStage,
         before: CompiledConfig,
         published: Snapshot,
         unresponsive: tuple[str, ...],
@@ -260,15 +260,15 @@ class Rollout:
         """Record that a config is staged, and what the other nodes have."""
         self._in_force = replace(before, snapshot=unstaged(published, before.snapshot))
         judgement = self._judgement
-        if judgement.staging is not None:
-            judgement.staging = staging
-            self._events.on_stage_renewed(staging.target)
+        if judgement.stage is not None:
+            judgement.stage = stage
+            self._events.on_stage_renewed(stage.target)
             return
-        judgement.begin_stage(staging, self._clock())
-        view = staging.view(self._clock())
+        judgement.begin_stage(stage, self._clock())
+        view = stage.view(self._clock())
         self._result, self._failure = RolloutResult(unresponsive=unresponsive), None
         until = self._nodes.now() + view.remaining
-        self._events.on_staged(staging.target, view, until, unresponsive)
+        self._events.on_staged(stage.target, view, until, unresponsive)
         self.ended.set()
 
     def _restore(self, task: Task, nack: Nack) -> None:

@@ -3,19 +3,18 @@
 The workers have the policies of both configs (`xds.resources.stage`).
 """
 
-import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil
 from typing import Final, Self
 
 from sluice.contract.names import CALLOUT_AGENT, STAGED
-from xds.protocol.nodes import UNKNOWN, Nack, Node, Nodes
+from xds.protocol.nodes import Nack, Node, Nodes
 from xds.protocol.resource_types import LISTENER, POLICY, ROUTE
 from xds.protocol.snapshot import NodeIdentity, ResourceSet, Snapshot, Variant, VariantOf
 from xds.resources.compiled import CompiledConfig
 from xds.resources.stage import marked_routes, staged_policies, staged_version
+from xds.rollout.choice import chosen, envoys
 from xds.rollout.plan import TICK, Plan, Stage
 
 ABSENT: Final = 10.0
@@ -95,27 +94,8 @@ def _marked(after: Snapshot, variant: str) -> Snapshot:
     return snapshot.with_types({ROUTE: ResourceSet.of(routes, after.version)})
 
 
-def envoys(nodes: Nodes) -> frozenset[str]:
-    """The ids of the connected Envoys. An Envoy that does not say its id has none."""
-    return frozenset(node.id for node in nodes if node.kind == "envoy" and _is_identified(node))
-
-
-def _is_identified(node: Node) -> bool:
-    return node.variant is not None and node.id != UNKNOWN
-
-
-def chosen(ids: Collection[str], share: float) -> frozenset[str]:
-    """The Envoys of a stage: at least one, and not all. Empty if there are fewer than two.
-
-    The order is that of a hash, so that the same Envoys are chosen again, in any replica.
-    """
-    number = min(max(1, ceil(share * len(ids))), len(ids) - 1)
-    ordered = sorted(ids, key=lambda each: (hashlib.sha256(each.encode()).digest(), each))
-    return frozenset(ordered[: max(0, number)])
-
-
 @dataclass(slots=True)
-class Staging:
+class RunningStage:
     """A stage that runs: the staged config, and the Envoys that have it.
 
     `due` is the time of the next judgement, `until` that of the last one.

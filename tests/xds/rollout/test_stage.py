@@ -20,8 +20,9 @@ from xds.protocol.resource_types import CLUSTER, EXTENSION, ROUTE
 from xds.protocol.snapshot import NodeIdentity, Resource, Snapshot, Variant
 from xds.resources.compiled import CompiledConfig
 from xds.resources.listener import listener
+from xds.rollout.choice import chosen, envoys
 from xds.rollout.plan import TICK, Plan, Stage
-from xds.rollout.stage import ABSENT, RETURN, chosen, envoys
+from xds.rollout.stage import ABSENT, RETURN
 
 SOAK = 60.0
 LISTENER = Resource.of(bytes(listener(GatewayConfig(), Path(), answers_readiness=False)))
