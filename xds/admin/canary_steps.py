@@ -10,7 +10,7 @@ from xds.admin.access import Role
 from xds.admin.api.operations import Call, Operation, Query, quoted
 from xds.admin.api.problems import ProblemError, Reason
 from xds.admin.edits import Edits, store_problems
-from xds.admin.models import model_of
+from xds.admin.head import canary_of, model_of
 from xds.canary.analysis import FINISHED, Phase, Plan, State, paused, resumed
 from xds.canary.events import CanaryEvents
 from xds.canary.figures import Copies
@@ -184,10 +184,7 @@ class StepOperations:
         head = await self._edits.head()
         name, version = call.path["model"], call.path["version"]
         model = model_of(head, name)
-        canary = next((each for each in model.canaries if each.version == version), None)
-        if canary is None:
-            detail = f"{quoted(version)} is no canary of the model"
-            raise ProblemError(Reason.UNKNOWN_CANARY, detail)
+        canary = canary_of(model, version)
         if not canary.steps:
             raise ProblemError(Reason.NO_STEPS, f"the canary {quoted(version)} has no steps")
         plan = Plan.of(model, canary)

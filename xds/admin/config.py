@@ -19,11 +19,10 @@ from xds.admin.edits import (
     CheckQuery,
     Edit,
     Edits,
-    Head,
     ReadQuery,
     WriteQuery,
-    shown,
 )
+from xds.admin.head import Head, shown
 
 
 class ConfigOperations:

@@ -7,24 +7,23 @@ Changes of this process follow one another. Another replica may still be first: 
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Final
 
 from pydantic import Field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from sluice.config import ConfigError, GatewayConfig
-from sluice.config.render import render
+from sluice.config import ConfigError
 from sluice.envoy_binary import NoEnvoyError
 from xds.admin.access import Role
-from xds.admin.api.conditions import conflict, entity_tag, expected_revision, is_unchanged
-from xds.admin.api.operations import JSON, YAML, Call, Query, accepted_type
+from xds.admin.api.conditions import conflict, entity_tag, expected_revision
+from xds.admin.api.operations import JSON, Call, Query
 from xds.admin.api.problems import ProblemError, Reason, invalid_config
 from xds.admin.changes import ChangeResult
+from xds.admin.head import Head
 from xds.admin.lane import Lane
 from xds.candidate.apply import Applier, Candidate, FileSourceError
 from xds.candidate.strict import StrictCheckError, check_with_envoy
-from xds.sources.store.store import ConflictError, Revision, StoreError
+from xds.sources.store.store import ConflictError, StoreError
 
 MAX_WAITING: Final = 32
 """Changes that wait for others. Each holds its body, and a config takes a while to check."""
@@ -82,19 +81,6 @@ class WriteQuery(CheckQuery):
         description="Make the change also if it would cut off clients, as `allow_disruption` of "
         "the config.",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The last revision and its config."""
-
-    revision: Revision
-    config: GatewayConfig = field(repr=False)
-
-    @property
-    def text(self) -> str:
-        """The text of the config, which may hold secrets."""
-        return self.revision.text
 
 
 Edit = Callable[[Head], str]
@@ -230,18 +216,6 @@ def store_problems() -> Iterator[None]:
         raise
     except StoreError as error:
         raise ProblemError(Reason.STORE_UNAVAILABLE, str(error)) from None
-
-
-def shown(call: Call, head: Head, data: object) -> Response:
-    """A part of the config as JSON or YAML, with the entity tag of its revision."""
-    media_type = accepted_type(call, (JSON, YAML))
-    number = head.revision.number
-    headers = {"etag": entity_tag(number), "vary": "accept"}
-    if is_unchanged(call.header("if-none-match"), number):
-        return Response(status_code=304, headers=headers)
-    if media_type == YAML:
-        return Response(render(data), headers=headers, media_type=YAML)
-    return JSONResponse(data, headers=headers)
 
 
 def _result(candidate: Candidate, revision: int, *, dry_run: bool) -> Response:

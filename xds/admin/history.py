@@ -11,7 +11,8 @@ from xds.admin.access import Role
 from xds.admin.api.operations import JSON, Body, Call, Deferred, Input, Operation, Query
 from xds.admin.api.problems import ProblemError, Reason, invalid_config
 from xds.admin.changes import ChangeResult, ShownChange, omitted, shown_changes
-from xds.admin.edits import CHANGE_ERRORS, IF_MATCH, Edits, Head, WriteQuery, store_problems
+from xds.admin.edits import CHANGE_ERRORS, IF_MATCH, Edits, WriteQuery, store_problems
+from xds.admin.head import Head
 from xds.sources.store.store import MAX_HISTORY, Revision, RevisionInfo
 
 _READ_ERRORS = (Reason.UNKNOWN_REVISION, Reason.INVALID_CONFIG, Reason.STORE_UNAVAILABLE)

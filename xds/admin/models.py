@@ -1,11 +1,9 @@
 """Operations on single models, and on the limits, which are parts of the config too."""
 
-from collections.abc import Callable
-
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from sluice.config.edit import model_data, section_data, with_model, with_section, without_model
+from sluice.config.edit import section_data, with_model, with_section, without_model
 from sluice.config.limits import Limits
 from sluice.config.models import Model
 from sluice.config.placeholders import with_secrets
@@ -13,8 +11,8 @@ from sluice.config.redaction import redacted_value
 from xds.admin.access import Role
 from xds.admin.api.bodies import part_data, patch, patch_data, whole
 from xds.admin.api.merge_patch import merged
-from xds.admin.api.operations import JSON, YAML, Call, Operation, quoted
-from xds.admin.api.problems import ProblemError, Reason
+from xds.admin.api.operations import JSON, YAML, Call, Operation
+from xds.admin.api.problems import Reason
 from xds.admin.changes import ChangeResult
 from xds.admin.edits import (
     CHANGE_ERRORS,
@@ -22,11 +20,10 @@ from xds.admin.edits import (
     IF_NONE_MATCH,
     READ_ERRORS,
     Edits,
-    Head,
     ReadQuery,
     WriteQuery,
-    shown,
 )
+from xds.admin.head import Head, model_edit, model_of, shown
 
 LIMITS = "limits"
 
@@ -158,28 +155,6 @@ class ModelOperations:
             return with_section(head.text, LIMITS, merged(present, filled))
 
         return await self._edits.change(call, edit)
-
-
-def model_of(head: Head, name: str) -> Model:
-    """The model of this name. Raises ProblemError if there is none."""
-    model = head.config.models.get(name)
-    if model is None:
-        raise ProblemError(Reason.UNKNOWN_MODEL, f"the config has no model {quoted(name)}")
-    return model
-
-
-def model_edit(call: Call, edit: Callable[[Model, object], object]) -> Callable[[Head], str]:
-    """The edit of the model of a call. `edit` gets the model and its data in the text."""
-
-    def edit_text(head: Head) -> str:
-        name = call.path["model"]
-        model = model_of(head, name)
-        present = model_data(head.text, name)
-        changed = edit(model, present)
-        # Data that stays equal keeps its text, with the comments in it.
-        return head.text if changed == present else with_model(head.text, name, changed)
-
-    return edit_text
 
 
 def _part(call: Call, section: BaseModel) -> object:

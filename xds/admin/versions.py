@@ -20,7 +20,7 @@ from xds.admin.canary_steps import (
 )
 from xds.admin.changes import ChangeResult
 from xds.admin.edits import CHANGE_ERRORS, IF_MATCH, Edits, WriteQuery, store_problems
-from xds.admin.models import model_edit, model_of
+from xds.admin.head import canary_of, model_edit, model_of, unknown_canary
 from xds.canary.analysis import Change
 from xds.canary.edits import NoCanaryError, aborted, promoted, with_percent
 from xds.canary.events import CanaryEvents
@@ -154,12 +154,10 @@ class VersionOperations:
         head = await self._edits.head()
         name, version = call.path["model"], call.path["version"]
         model = model_of(head, name)
-        for canary in model.canaries:
-            if canary.version == version:
-                with store_problems():
-                    found = await self._records.get(name, version)
-                return _view(name, model, canary, found.stored)
-        raise _unknown_canary(version)
+        canary = canary_of(model, version)
+        with store_problems():
+            found = await self._records.get(name, version)
+        return _view(name, model, canary, found.stored)
 
     async def _set(self, call: Call) -> Response:
         version, percent = call.path["version"], call.input(CanaryPercent).percent
@@ -184,7 +182,7 @@ class VersionOperations:
             try:
                 return end(model, data, version)
             except NoCanaryError:
-                raise _unknown_canary(version) from None
+                raise unknown_canary(version) from None
 
         return await self._change_canary(call, edit, f"canary {version} is {done}", action)
 
@@ -273,7 +271,3 @@ def _endpoint_index(model: Model, version: str, address: str) -> int:
             return index
     detail = f"version {quoted(version)} has no endpoint {quoted(address)}"
     raise ProblemError(Reason.UNKNOWN_ENDPOINT, detail)
-
-
-def _unknown_canary(version: str) -> ProblemError:
-    return ProblemError(Reason.UNKNOWN_CANARY, f"{quoted(version)} is no canary of the model")
