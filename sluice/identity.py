@@ -66,17 +66,8 @@ def xds_client(identity: Identity | None, directory: Path) -> ClientCredentials:
     )
 
 
-def callout_client(identity: Identity | None, directory: Path) -> ClientCredentials:
-    """The credentials of a command as a client of the callout: those of the callout itself."""
-    own = callout_files(identity, directory)
-    if identity is None or own is None:
-        return NO_CREDENTIALS
-    return ClientCredentials(own.ca, identity.callout.name, own.certificate, own.key)
-
-
-def inspection_client(identity: Identity | None, directory: Path) -> ClientCredentials:
-    """The credentials of the control plane as a client of the callout, to explain decisions."""
-    own = control_plane_files(identity, directory)
+def callout_client(identity: Identity | None, own: TlsFiles | None) -> ClientCredentials:
+    """The credentials of a client of the callout, which has the certificate `own` of a part."""
     if identity is None or not identity.mutual or own is None:
         return NO_CREDENTIALS
     return ClientCredentials(own.ca, identity.callout.name, own.certificate, own.key)

@@ -45,10 +45,10 @@ from sluice.http.access import AccessGuard, Role, principal_of
 from sluice.http.hosts import HostGuard
 from sluice.http.server import serve_in_thread
 from sluice.identity import (
+    callout_client,
     callout_clients,
     callout_files,
     control_plane_files,
-    inspection_client,
 )
 from sluice.tls import NO_CREDENTIALS, ClientCredentials
 from xds.admin.explain import ClientRequest
@@ -376,8 +376,9 @@ def test_the_control_plane_explains_limits_by_asking_the_callout(folder: Path) -
         policy = policy_document(GatewayConfig.model_validate(LIMITED), Path())
         request = ClientRequest("POST", "", "/v2/models/m/infer", (), b"{}", None)
         try:
+            own = control_plane_files(config.identity, Path())
             explained = await ServedExplainer().explain(
-                request, policy, workers, inspection_client(config.identity, Path())
+                request, policy, workers, callout_client(config.identity, own)
             )
         finally:
             await server.close()

@@ -13,7 +13,7 @@ from functools import partial
 
 from sluice.config import ConfigError, GatewayConfig
 from sluice.http.server import HttpServer, create_http_server, listen
-from sluice.identity import control_plane_files, inspection_client
+from sluice.identity import callout_client, control_plane_files
 from xds.admin.access import admin_guard
 from xds.admin.app import application, operations
 from xds.admin.edits import Edits
@@ -208,11 +208,11 @@ def _admin_server(
     """The admin HTTP server. Raises OSError for files that cannot be used."""
     state, directory = plane.state, options.names_below
     edits = Edits(plane.pipeline.applier)
-    workers = inspection_client(xds.served.identity, directory)
+    tls = control_plane_files(xds.served.identity, directory)
+    workers = callout_client(xds.served.identity, tls)
     api = operations(state, edits, xds.events, explainer, workers)
     guard = admin_guard(xds.served, lambda: state.config, directory, options.reader_token)
     app = application(api, guard, StateCollector(state))
-    tls = control_plane_files(xds.served.identity, directory)
     address = xds.served.control_plane.http
     return create_http_server(app, address, max_requests=MAX_HTTP_REQUESTS, tls=tls)
 

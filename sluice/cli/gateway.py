@@ -175,7 +175,7 @@ def _find_control_plane(options: argparse.Namespace) -> GatewayAddress:
         origin,
         credentials,
         xds=xds_client(identity, folder),
-        workers=callout_client(identity, folder),
+        workers=callout_client(identity, callout_files(identity, folder)),
     )
 
 
