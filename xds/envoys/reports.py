@@ -22,6 +22,7 @@ from xds.envoys.reporters import Reporter, SourceName
 from xds.protocol.nodes import MAX_NODE_TEXT
 from xds.protocol.reflection import Method, ServiceDescription
 from xds.protocol.shared_names import OverLimitError
+from xds.protocol.stopping import until_stopping
 
 log = logging.getLogger(__name__)
 
@@ -119,22 +120,11 @@ class ReportService:
             await self._refuse(context, code, f"more than {MAX_STREAMS} streams")
         self._streams += 1
         try:
-            await self._serve(messages, context)
+            refusal = await until_stopping(self._stopping, self._read_all(messages, context))
+            if refusal is not None:
+                await self._refuse(context, *refusal)
         finally:
             self._streams -= 1
-
-    async def _serve(self, messages: AsyncIterator[bytes], context: _Context) -> None:
-        reading = asyncio.create_task(self._read_all(messages, context))
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            refusal = reading.result() if reading.done() else None
-        finally:
-            for task in (reading, stopping):
-                task.cancel()
-            await asyncio.gather(reading, stopping, return_exceptions=True)
-        if refusal is not None:
-            await self._refuse(context, *refusal)
 
     async def _read_all(
         self, messages: AsyncIterator[bytes], context: _Context

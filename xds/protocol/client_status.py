@@ -22,6 +22,7 @@ from xds.protocol.nodes import Node, Nodes
 from xds.protocol.reflection import Method, ServiceDescription
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.snapshot import Snapshot
+from xds.protocol.stopping import until_stopping
 from xds.protocol.stream import ResourceState, Stream, TypeState
 
 MAX_RESOURCES: Final = 100_000
@@ -111,16 +112,7 @@ class ClientStatusService:
 
     async def _stream(self, messages: AsyncIterator[bytes], context: _Context) -> None:
         await self._begin(context)
-        answering = asyncio.create_task(self._answer_all(messages, context))
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait({answering, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if answering.done():
-                answering.result()
-        finally:
-            for task in (answering, stopping):
-                task.cancel()
-            await asyncio.gather(answering, stopping, return_exceptions=True)
+        await until_stopping(self._stopping, self._answer_all(messages, context))
 
     async def _answer_all(self, messages: AsyncIterator[bytes], context: _Context) -> None:
         async for message in messages:

@@ -31,6 +31,7 @@ from xds.protocol.resource_types import BY_URL, ResourceType
 from xds.protocol.sending import SEND_TIMEOUT, Sending
 from xds.protocol.services import SERVICES, DiscoveryService, Variant
 from xds.protocol.shared_names import OverLimitError
+from xds.protocol.stopping import until_stopping
 from xds.protocol.stream import Acknowledgement
 
 log = logging.getLogger(__name__)
@@ -191,15 +192,12 @@ class XdsServer:
         except OverLimitError as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
             return
-        tasks = [
-            asyncio.create_task(self._read(node, exchange, method, requests)),
-            asyncio.create_task(self._write(node, exchange, context)),
-            asyncio.create_task(self._stopped()),
-        ]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await until_stopping(
+                self._stopping,
+                self._read(node, exchange, method, requests),
+                self._write(node, exchange, context),
+            )
         except OverLimitError as error:
             error.__traceback__ = None  # Its frames hold the request.
             log.warning("node %s: %s", node.id, error)
@@ -210,14 +208,7 @@ class XdsServer:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"invalid {name}")
         finally:
             self._nodes.disconnect(node)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            tasks.clear()
             log.info("node %s disconnected", node.id)
-
-    async def _stopped(self) -> None:
-        await self._stopping.wait()
 
     async def _read(
         self,
