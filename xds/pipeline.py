@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sluice.config import ConfigError, GatewayConfig
 from sluice.config.checked import LoadedConfig
 from sluice.config.rollout import RolloutSettings
 from xds.canary.checks import check_no_steps
-from xds.candidate.apply import Applier, file_origin
+from xds.candidate.apply import Applier, Check, file_origin
 from xds.candidate.start import FirstConfig, StartOptions, first_config
 from xds.candidate.watch import FileWatch
 from xds.delivery.base_files import BaseFiles
@@ -72,50 +74,22 @@ async def start_pipeline(
     Without `begin_trial` and `begin_stage`, nobody judges changes by the traffic. Raises
     ConfigError and StoreError.
     """
-    parts = rollout, key_sets, endpoints, events, begin_trial, begin_stage
+    plans, record = Plans(store, rollout, begin_trial, begin_stage), StageRecord(store)
+    name, endpoints = str(_only_file(options) or store.name), endpoints or DiscoveredEndpoints()
     while True:
+        compiler = Compiler(name, first.reading.loaded.config, key_sets, endpoints)
+        applier = _applier(options, store, compiler, rollout)
+        parts = _Parts(store, compiler, applier, plans, record)
         try:
-            return await _start(options, store, first, *parts)
+            head = await _append(first, parts, _checks(options))
+            break
         except ConflictError:
             # Another control plane was first: its config is the head now.
             first = await first_config(options, store)
-
-
-async def _start(
-    options: StartOptions,
-    store: Store,
-    first: FirstConfig,
-    rollout: Rollout,
-    key_sets: FetchedKeySets,
-    endpoints: DiscoveredEndpoints | None,
-    events: Events | None,
-    begin_trial: BeginTrial | None,
-    begin_stage: BeginStage | None,
-) -> Pipeline:
-    def running() -> GatewayConfig | None:
-        return None if rollout.in_force is None else rollout.in_force.config
-
-    loaded = first.reading.loaded
-    file = options.file if options.store is None else None
-    name = str(file or store.name)
-    endpoints = endpoints or DiscoveredEndpoints()
-    compiler = Compiler(name, loaded.config, key_sets, endpoints)
-    checks = () if file is None else (check_no_steps,)
-    applier = Applier(
-        store,
-        options.names_below,
-        compiler.compile,
-        running,
-        file=file,
-        folder=options.folder,
-        checks=checks,
-    )
-    rollbacks = Rollbacks(applier)
     hold = None if first.file is None else first.file.has_changed
     source = StoredConfig(name, store, applier.load, hold, events)
-    plans = Plans(store, rollout, begin_trial, begin_stage)
-    record = StageRecord(store)
-    base_files = BaseFiles(applier.read_again)
+    reading, rollbacks = first.reading.of_revision(head.number), Rollbacks(applier)
+    source.begin(head, reading)
     follower = Follower(
         source,
         compiler,
@@ -124,61 +98,89 @@ async def _start(
         rollbacks.on_rejected,
         plans.of,
         record.on_stage,
-        base_files,
+        BaseFiles(applier.read_again),
     )
+    compiled = await compiler.compile(reading.loaded)
+    # A file that was edited meanwhile goes to all Envoys.
+    resumed = await _resumed(parts, reading.loaded) if first.draft is None else None
+    watch = _watch(options, first, applier)
+    return Pipeline(source, applier, follower, compiled, rollbacks, record, watch, resumed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What compiles configs, appends them to the history, and plans their rollout."""
+
+    store: Store
+    compiler: Compiler
+    applier: Applier
+    plans: Plans
+    record: StageRecord
+
+
+def _only_file(options: StartOptions) -> Path | None:
+    """The config file, if nothing else may change the config."""
+    return options.file if options.store is None else None
+
+
+def _checks(options: StartOptions) -> tuple[Check, ...]:
+    return () if _only_file(options) is None else (check_no_steps,)
+
+
+def _applier(options: StartOptions, store: Store, compiler: Compiler, rollout: Rollout) -> Applier:
+    def running() -> GatewayConfig | None:
+        return None if rollout.in_force is None else rollout.in_force.config
+
+    return Applier(
+        store,
+        options.names_below,
+        compiler.compile,
+        running,
+        file=_only_file(options),
+        folder=options.folder,
+        checks=_checks(options),
+    )
+
+
+async def _append(first: FirstConfig, parts: _Parts, checks: Sequence[Check]) -> Revision:
+    """Compile the first config, and append it if it is new. Returns the head of the history.
+
+    Raises ConfigError and StoreError, also ConflictError.
+    """
     # A config that cannot be compiled must not become a revision.
-    first_compiled = await compiler.compile(loaded)
+    loaded = first.reading.loaded
+    compiled = await parts.compiler.compile(loaded)
     for check in checks:
-        check(loaded, first_compiled)
+        check(loaded, compiled)
     head = first.head
     if first.draft is not None:
-        head = await store.append(first.draft, expected=0 if head is None else head.number)
+        expected = 0 if head is None else head.number
+        head = await parts.store.append(first.draft, expected=expected)
     assert head is not None
-    reading = first.reading.of_revision(head.number)
-    source.begin(head, reading)
-    compiled = await compiler.compile(reading.loaded)
-    resumed = None
-    if first.draft is None:  # A file that was edited meanwhile goes to all Envoys.
-        resumed = await _resumed(store, applier, compiler, plans, record, reading.loaded)
-    return Pipeline(
-        source,
-        applier,
-        follower,
-        compiled,
-        rollbacks,
-        record,
-        _watch(options, first, applier),
-        resumed,
-    )
+    return head
 
 
-async def _resumed(
-    store: Store,
-    applier: Applier,
-    compiler: Compiler,
-    plans: Plans,
-    record: StageRecord,
-    head: LoadedConfig,
-) -> Resumed | None:
+async def _resumed(parts: _Parts, head: LoadedConfig) -> Resumed | None:
     """The stage of the head; None if it has none, or if its base cannot be read any more."""
+    applier, plans, settings = parts.applier, parts.plans, head.config.rollout
 
     async def settings_of(revision: Revision) -> RolloutSettings:
         return (await applier.config_of(revision)).rollout
 
     assert head.revision is not None
-    staged = await plans.staged(head.revision, head.config.rollout)
+    staged = await plans.staged(head.revision, settings)
     if staged is None:
         return None
     try:
-        base = await base_of(store, staged, settings_of)
+        base = await base_of(parts.store, staged, settings_of)
         if base is None:
             return None
-        compiled = await compiler.compile((await applier.load(base)).loaded)
+        compiled = await parts.compiler.compile((await applier.load(base)).loaded)
     except ConfigError as error:
         log.warning("revision %d goes to all Envoys at once:\n%s", head.revision, error)
         return None
-    nodes = await record.nodes(staged.begun.number)
-    plan = await plans.judged(head.revision, head.config.rollout, staged, nodes)
+    nodes = await parts.record.nodes(staged.begun.number)
+    plan = await plans.judged(head.revision, settings, staged, nodes)
     return Resumed(compiled, plan)
 
 
