@@ -44,6 +44,9 @@ JUDGED: Final = "the traffic is judged"
 MAX_SHOWN: Final = 20
 """Nodes that are shown while the command waits. Of more, those that have not accepted yet."""
 
+MAX_NAMED: Final = 3
+"""Envoys with a staged config that are named while the command waits."""
+
 _RECENT: Final = 20
 """Newest revisions among which a rollback is looked for."""
 
@@ -86,18 +89,26 @@ class Look:
 
     @property
     def progress(self) -> str:
-        """How many nodes are in each state."""
+        """How many nodes are in each state, and the Envoys of the stage. It has no countdown."""
         states = Counter(str(node["state"]) for node in self.nodes)
         counts = [f"{count} {state}" for state, count in sorted(states.items())] or ["no node"]
         if self.stage is not None:
-            counts.append(stage_text(self.stage))
+            counts.append(stage_text(self.stage, MAX_NAMED))
         return ", ".join([*counts, JUDGED] if self.judged else counts)
 
+    @property
+    def timed_progress(self) -> str:
+        """The progress with the time that is left of the stage."""
+        if self.stage is None:
+            return self.progress
+        return f"{self.progress}; the others follow in {self.stage['remaining']:.0f} s"
 
-def stage_text(stage: Data) -> str:
-    """How many Envoys have a version that the others do not have yet."""
-    count = len(stage["nodes"])
-    return f"staged at {count} {'Envoy' if count == 1 else 'Envoys'}"
+
+def stage_text(stage: Data, most: int) -> str:
+    """Which Envoys have a version that the others do not have yet; at most `most` are named."""
+    names, count = ", ".join(stage["nodes"][:most]), len(stage["nodes"])
+    more = f" and {count - most} more" if count > most else ""
+    return f"staged at {count} {'Envoy' if count == 1 else 'Envoys'}: {names}{more}"
 
 
 def wait_for_nodes(api: Api, revision: int, version: str, timeout: float) -> int:
@@ -205,7 +216,7 @@ def _progress_view(look: Look) -> Iterator[Block]:
     if few or shown:
         yield from node_table(shown[:MAX_SHOWN])
     if not few or look.stage is not None:
-        yield Line(look.progress)
+        yield Line(look.timed_progress)
     elif look.judged:
         yield Line(JUDGED)
 
@@ -245,10 +256,11 @@ class _LiveDisplay:
 
 
 class _LineDisplay:
-    """A line for each progress."""
+    """A line for each progress. Only the first one of a stage has the time that is left."""
 
     def __init__(self) -> None:
         self._latest = ""
+        self._timed = False
 
     def __enter__(self) -> "_LineDisplay":
         return self
@@ -259,4 +271,5 @@ class _LineDisplay:
     def show(self, look: Look) -> None:
         if look.progress != self._latest:
             self._latest = look.progress
-            show_note(f"nodes: {look.progress}")
+            show_note(f"nodes: {look.progress if self._timed else look.timed_progress}")
+            self._timed = look.stage is not None

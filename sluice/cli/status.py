@@ -187,9 +187,7 @@ def _stage(stage: Status | None) -> Iterator[Block]:
     """The version that only some Envoys have yet."""
     if stage is not None:
         revision = f", revision {stage['revision']}" if stage["revision"] else ""
-        names = ", ".join(stage["nodes"][:MAX_STAGED])
-        more = " and others" if len(stage["nodes"]) > MAX_STAGED else ""
-        text = f"{stage['version']}{revision}, {stage_text(stage)}: {names}{more}"
+        text = f"{stage['version']}{revision}, {stage_text(stage, MAX_STAGED)}"
         yield Field("stage", text, "warn")
         left = stage["remaining"]
         yield Field("", f"the other Envoys follow in {left:.0f} s, unless these are worse")

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from sluice.cli import convergence
 from sluice.cli.api import Api
 from sluice.cli.commands import CommandError
 from sluice.cli.convergence import wait_for_nodes
@@ -17,7 +18,7 @@ from sluice.cli.exit_status import ExitStatus
 from sluice.cli.gateway import GatewayAddress
 from sluice.http.server import serve_in_thread
 
-STAGE = {"version": "v5", "revision": 5, "begun": 5, "nodes": ["a"]}
+STAGE = {"version": "v5", "revision": 5, "begun": 5, "nodes": ["a"], "remaining": 59.6}
 
 
 def status(version: str, stage: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -52,6 +53,21 @@ def test_a_step_of_a_canary_during_a_stage_replaces_no_revision() -> None:
     stepped = {**STAGE, "version": "v6", "revision": 6}
     with control_plane(steps, status("v4", STAGE), status("v4", stepped), status("v6")) as api:
         assert wait_for_nodes(api, 5, "v5", 30.0) == ExitStatus.OK
+
+
+def test_the_lines_about_a_stage_name_its_envoys_and_once_the_time_that_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convergence, "JUDGED_INTERVAL", 0.0)
+    several = {**STAGE, "nodes": ["a", "b", "c", "d", "e"]}
+    looks = [{**STAGE, "remaining": 58.1}, {**several, "remaining": 57.0}, several]
+    statuses = [status("v4", each) for each in (STAGE, *looks)]
+    with control_plane([revision(5, "ann")], *statuses, status("v5")) as api:
+        wait_for_nodes(api, 5, "v5", 30.0)
+    assert capsys.readouterr().err.splitlines()[:-2] == [
+        "nodes: no node, staged at 1 Envoy: a; the others follow in 60 s",
+        "nodes: no node, staged at 5 Envoys: a, b, c and 2 more",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,7 @@ def test_a_stage_is_shown_with_its_envoys_and_the_time_that_is_left() -> None:
     nodes = [f"e{number}" for number in range(7)]
     stage = {"version": "v3", "revision": 7, "remaining": 41.7, "nodes": nodes}
     shown = "\n".join(described(stage=stage))
-    assert "v3, revision 7, staged at 7 Envoys: e0, e1, e2, e3, e4 and others" in shown
+    assert "v3, revision 7, staged at 7 Envoys: e0, e1, e2, e3, e4 and 2 more" in shown
     assert "the other Envoys follow in 42 s, unless these are worse" in shown
 
 
