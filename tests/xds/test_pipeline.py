@@ -15,7 +15,7 @@ from sluice.config.gateway import ControlPlane
 from sluice.config.rollout import RolloutCriteria
 from tests.redis_server import RedisServer
 from tests.xds.rollout.nodes_in_memory import Client, callout, native_envoy
-from tests.xds.rollout.test_stage import StageVerdict
+from tests.xds.rollout.stages import StageVerdict
 from xds.candidate.apply import AUTHOR, ROLLBACK, FileSourceError, draft, file_origin
 from xds.candidate.start import StartOptions, first_config
 from xds.delivery.plans import BeginStage, BeginTrial
