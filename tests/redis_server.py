@@ -3,12 +3,13 @@
 import contextlib
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.integration.gateway import free_ports
 
 
 def redis_binary() -> str:
@@ -22,16 +23,11 @@ def redis_binary() -> str:
     pytest.fail("these tests need redis-server: install it, or run Python 3.11 or 3.12 on x86-64")
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
 class RedisServer:
     """A redis-server that can be killed, and started again on the same port without its data."""
 
     def __init__(self, directory: Path, *arguments: str) -> None:
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._directory = directory
         self._arguments = arguments

@@ -2,8 +2,10 @@
 
 import contextlib
 import copy
+import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -62,13 +64,30 @@ def bearer(subject: str = "1234", **claims: object) -> dict[str, str]:
     return {"authorization": f"Bearer {token(subject, **claims)}"}
 
 
+_PORTS, _PARTS = range(12_000, 20_000), 16
+"""Below the ports that the kernel gives to outgoing connections: none of these takes such a port
+between its choice and its use. Test processes that run at the same time use different parts."""
+
+
+def _candidates() -> Iterator[int]:
+    part = _PORTS[os.getpid() % _PARTS :: _PARTS]
+    first = random.randrange(len(part))
+    return itertools.cycle([*part[first:], *part[:first]])
+
+
+_candidate_ports = _candidates()
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that no process listens on. All stay bound until the last is chosen, so they differ."""
+    chosen: list[int] = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for bound in sockets:
-            bound.bind(("127.0.0.1", 0))
-        return [bound.getsockname()[1] for bound in sockets]
+        while len(chosen) < count:
+            port, candidate = next(_candidate_ports), stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                candidate.bind(("127.0.0.1", port))
+                chosen.append(port)
+    return chosen
 
 
 def eventually(condition: Callable[[], bool], timeout: float = PATIENCE) -> None:

@@ -16,7 +16,6 @@ import grpc
 import grpc.aio
 import pytest
 
-from bench.processes import free_port
 from extproc.transport import TRANSPORTS, TransportName
 from protos.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
 from sluice.contract.paths import EXT_PROC
@@ -24,6 +23,7 @@ from sluice.restart import MIN_RESTART_DELAY
 from tests.extproc.decision.requests import document
 from tests.extproc.policy.control_plane import ControlPlane, control_plane
 from tests.extproc.services.callout import headers
+from tests.integration.gateway import free_ports
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
 
@@ -52,7 +52,7 @@ async def supervised(
         sys.executable, "-m", "sluice.cli", "callout",
         "--xds", server.address,
         "--address", address or f"unix:{directory}/callout",
-        "--metrics", f"127.0.0.1:{free_port()}",
+        "--metrics", f"127.0.0.1:{free_ports(1)[0]}",
         "--workers", str(workers),
         "--drain-timeout", str(drain),
         "--hang-timeout", str(hang),
