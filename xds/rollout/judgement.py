@@ -22,6 +22,11 @@ class Judgement:
         self._watch: Watch | None = None
 
     @property
+    def staged(self) -> CompiledConfig | None:
+        """The config of the stage that runs; None if there is none."""
+        return None if self.stage is None else self.stage.target
+
+    @property
     def watched(self) -> int | None:
         """The revision in force that is judged; None if none is."""
         return None if self._watch is None else self._watch.judged.revision

@@ -45,19 +45,14 @@ class TaskQueue:
     def latest(self, in_force: CompiledConfig | None) -> CompiledConfig | None:
         """The config of the last task; if there is none, the staged one, or the one in force."""
         task = self._next or self._running
-        return self._staged or in_force if task is None else task.target
+        return self._judgement.staged or in_force if task is None else task.target
 
     def base(self, in_force: CompiledConfig | None) -> CompiledConfig | None:
         """What other nodes have as long as `latest` is staged; None if all nodes get `latest`."""
         task = self._next or self._running
         if task is None:
-            return None if self._staged is None else in_force
+            return None if self._judgement.staged is None else in_force
         return task.base or (None if task.plan.stage is None else in_force)
-
-    @property
-    def _staged(self) -> CompiledConfig | None:
-        stage = self._judgement.stage
-        return None if stage is None else stage.target
 
     def submit(self, task: Task) -> None:
         """Let a task follow the one that runs, instead of the one that waits."""

@@ -93,8 +93,7 @@ class Rollout:
     @property
     def staged(self) -> CompiledConfig | None:
         """The config of the stage that runs; None if there is none."""
-        stage = self._judgement.stage
-        return None if stage is None else stage.target
+        return self._judgement.staged
 
     @property
     def version(self) -> str | None:
