@@ -142,8 +142,8 @@ DEPENDENCIES = {
         "sluice.config xds.canary xds.envoys xds.events xds.protocol xds.resources xds.rollout"
     ),
     "xds.delivery": (
-        "sluice.config sluice.keys xds.candidate xds.resources xds.rollout xds.sources"
-        " xds.sources.endpoints xds.sources.store xds.state xds.waiting"
+        "sluice.config sluice.contract sluice.keys xds.candidate xds.resources xds.rollout"
+        " xds.sources xds.sources.endpoints xds.sources.store xds.state xds.waiting"
     ),
     "xds.admin.api": "sluice.config sluice.contract sluice.http sluice.printable",
     "xds.admin": (

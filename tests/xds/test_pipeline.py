@@ -13,10 +13,11 @@ from protos.base_pb2 import Node as NodeMessage
 from sluice.config import ConfigError
 from sluice.config.gateway import ControlPlane
 from sluice.config.rollout import RolloutCriteria
+from sluice.contract.history import AUTHOR, ROLLBACK
 from tests.redis_server import RedisServer
 from tests.xds.rollout.nodes_in_memory import Client, callout, native_envoy
 from tests.xds.rollout.stages import StageVerdict
-from xds.candidate.apply import AUTHOR, ROLLBACK, FileSourceError, draft, file_origin
+from xds.candidate.apply import FileSourceError, draft, file_origin
 from xds.candidate.start import StartOptions, first_config
 from xds.delivery.plans import BeginStage, BeginTrial
 from xds.envoys.observations import Observations

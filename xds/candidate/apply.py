@@ -20,9 +20,7 @@ from sluice.config.errors import Place, json_pointer
 from sluice.config.outside import check_outside
 from sluice.config.reader import ConfigReader
 from sluice.config.tls_files import EXPIRED
-from sluice.contract.history import AUTHOR as AUTHOR
-from sluice.contract.history import ROLLBACK as ROLLBACK
-from sluice.contract.history import rejection
+from sluice.contract.history import AUTHOR, ROLLBACK, rejection
 from sluice.printable import printable
 from xds.candidate.percents import with_kept_percents
 from xds.resources.compiled import CompiledConfig

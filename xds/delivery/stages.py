@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from sluice.config.rollout import RolloutSettings
-from xds.candidate.apply import AUTHOR, ROLLBACK, is_automatic_rollback
+from sluice.contract.history import AUTHOR, ROLLBACK
+from xds.candidate.apply import is_automatic_rollback
 from xds.sources.store.store import Revision, RevisionInfo, Store
 
 MAX_STEPS: Final = 50

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from sluice.config.rollout import RolloutSettings
-from xds.candidate.apply import AUTHOR, ROLLBACK
+from sluice.contract.history import AUTHOR, ROLLBACK
 from xds.delivery.stages import StagedRevision, base_of, staged_revision
 from xds.sources.store.sqlite import SqliteStore
 from xds.sources.store.store import Draft, Revision
