@@ -25,6 +25,7 @@ from tests.integration.gateway import (
     bearer,
     decided_by_placement,
     eventually,
+    reported_requests,
     running,
     stopped,
 )
@@ -216,6 +217,9 @@ def test_the_share_of_refused_requests_depends_on_the_share_of_failures(
     own: Gateway, failing: float, refused: tuple[float, float], alone: bool
 ) -> None:
     """With `alone`, the control plane does not run."""
+    # The new breaker must not count requests of the test before.
+    with own.client() as client:
+        eventually(lambda: _is_reported(own, client))
     breaker = {**LARGE_SAMPLE, "window": f"{next(WINDOWS)}s"}
     own.edit(lambda config: config["models"]["echo"].update(breaker=breaker))
     (pid,) = own.processes("control-plane")
@@ -223,6 +227,14 @@ def test_the_share_of_refused_requests_depends_on_the_share_of_failures(
     with own.client() as client, stopped(pid) if alone else nullcontext():
         share = _refused(client, expected=refused[1] > 0)
     assert refused[0] <= share <= refused[1]
+
+
+def _is_reported(gateway: Gateway, client: httpx.Client) -> bool:
+    """Whether Envoy has reported all requests. A batch has the requests of one Envoy thread."""
+    before = reported_requests(gateway, "echo")
+    send(client, 20)
+    eventually(lambda: reported_requests(gateway, "echo") >= before + 20)
+    return reported_requests(gateway, "echo") == before + 20
 
 
 def _refused(client: httpx.Client, *, expected: bool) -> float:
