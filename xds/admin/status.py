@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 from pydantic import BaseModel
 
@@ -64,23 +63,6 @@ class NodeStatus(BaseModel):
     types: dict[str, TypeStatus]
 
 
-class StageStatus(BaseModel):
-    """A version that only some Envoys have at first.
-
-    `begun` is the revision with which the stage has begun, and `revision` the latest of it: a
-    canary may have made steps. `share` is the share of the Envoys that was asked for, and `nodes`
-    are their ids. `remaining`: seconds until the other Envoys follow, unless the staged ones are
-    worse.
-    """
-
-    version: str | None
-    revision: int | None
-    begun: int | None
-    share: float
-    nodes: tuple[str, ...]
-    remaining: float
-
-
 class EnvoyStatus(BaseModel):
     """What one Envoy sees. `source` is the address at which the control plane asks it.
 
@@ -119,7 +101,7 @@ class Status(BaseModel):
     in_sync: bool
     step: str | None
     watched: int | None
-    stage: StageStatus | None
+    stage: StageView | None
     config: str
     error: str | None
     warnings: tuple[Problem, ...]
@@ -149,7 +131,7 @@ def status_of(state: ControlPlaneState, placement: PlacementCache | None = None)
         in_sync=rollout.in_sync,
         step=rollout.step,
         watched=rollout.watched,
-        stage=_stage(rollout.stage),
+        stage=rollout.stage,
         config=state.source,
         error=state.error,
         warnings=state.warnings_in_force(),
@@ -175,10 +157,6 @@ def node_statuses(state: ControlPlaneState) -> list[NodeStatus]:
     groups = state.config.node_groups
     found = [_node(streams, state.nodes, groups) for streams in by_client(state.nodes)]
     return sorted(found, key=lambda node: (node.kind, node.id))
-
-
-def _stage(view: StageView | None) -> StageStatus | None:
-    return None if view is None else StageStatus(**asdict(view))
 
 
 def _envoy(view: EnvoyView, now: float) -> EnvoyStatus:

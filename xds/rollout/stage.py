@@ -28,10 +28,12 @@ RETURN: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class StageView:
-    """A stage for operators. `revision` is that of the staged config.
+    """A version that only some Envoys have at first.
 
-    `begun` is the revision with which the stage has begun. `remaining`: seconds until the other
-    Envoys follow.
+    `begun` is the revision with which the stage has begun, and `revision` the latest of it: a
+    canary may have made steps. `share` is the share of the Envoys that was asked for, and `nodes`
+    are their ids. `remaining`: seconds until the other Envoys follow, unless the staged ones are
+    worse.
     """
 
     version: str | None
