@@ -9,10 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from xds.envoys.reporters import SILENT_AFTER, SOURCES, Counts, Reporter, SourceName
-from xds.envoys.series import Bucket, Series
-
-MAX_SERIES: Final = 10_000
-"""Versions with counts, of one source, to bound their memory."""
+from xds.envoys.series import MAX_SERIES, Bucket, Series
 
 NOTHING: Final = Counts(0, 0)
 

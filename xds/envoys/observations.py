@@ -35,7 +35,7 @@ from xds.envoys.reporters import (
     is_silent,
     presence_of,
 )
-from xds.envoys.series import MAX_WINDOW, Bucket, Series, Total
+from xds.envoys.series import MAX_SERIES, MAX_WINDOW, Bucket, Series, Total
 from xds.protocol.shared_names import OverLimitError
 
 T = TypeVar("T")
@@ -43,9 +43,6 @@ T = TypeVar("T")
 FORGET_AFTER: Final = 30.0
 """Seconds for which a reporter that has left still counts as silent: it may come back, and the
 traffic meanwhile is not known. Envoy reconnects within 5 s."""
-
-MAX_SERIES: Final = 10_000
-"""Versions with counts, of one source, to bound their memory: each has buckets of its own."""
 
 MAX_REPORTERS: Final = 2048
 """Reporters of one source, with those that have left lately: as many as have streams for their
@@ -216,7 +213,7 @@ class Observations:
             nodes=presence.nodes,
             silent=presence.silent,
             age=presence.age,
-            covered=min(seconds, MAX_WINDOW, now - self._complete_since[chosen]),
+            covered=self._complete(chosen, seconds, now),
             in_progress=(
                 sum(each.in_progress.get(cluster, 0) for each in reporters)
                 if chosen == "envoy"
@@ -234,7 +231,11 @@ class Observations:
         source = self._source()
         if source is None or self._present(source, now).silent:
             return None
-        return source, min(seconds, MAX_WINDOW, now - self._complete_since[source])
+        return source, self._complete(source, seconds, now)
+
+    def _complete(self, source: SourceName, seconds: float, now: float) -> float:
+        """For how many of the last seconds the counts of a source are complete."""
+        return min(seconds, MAX_WINDOW, now - self._complete_since[source])
 
     def busiest(self, seconds: float, now: float, limit: int) -> list[tuple[str, str]]:
         """The models and versions with requests or copies in the window, at most `limit`.

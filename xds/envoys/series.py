@@ -16,6 +16,9 @@ with traffic takes a few KiB."""
 MAX_WINDOW: Final = FINE * COARSE_FACTOR * COARSE_BUCKETS
 """Seconds of the longest window."""
 
+MAX_SERIES: Final = 10_000
+"""Versions with counts, of one source, to bound their memory: each has buckets of its own."""
+
 
 @dataclass(slots=True)
 class Total:
