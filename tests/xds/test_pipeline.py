@@ -25,6 +25,7 @@ from xds.pipeline import Pipeline, start_pipeline
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
 from xds.rollout.rollout import Rollout
+from xds.rollout.stage import StageView
 from xds.sources.key_sets import FetchedKeySets
 from xds.sources.store.redis import RedisStore
 from xds.sources.store.sqlite import SqliteStore
@@ -94,6 +95,12 @@ class Plane:
                 for client in (self.envoy, *self.named.values()):
                     client.receive()
                 await asyncio.sleep(0.001)
+
+    async def until_staged(self) -> StageView:
+        """Wait for a stage."""
+        await self.until(lambda: self.rollout.stage is not None)
+        assert self.rollout.stage is not None
+        return self.rollout.stage
 
     async def until_in_force(self, revision: int, *models: str) -> None:
         wanted = revision, set(models)
@@ -355,9 +362,7 @@ async def test_a_write_for_a_share_of_the_envoys_reaches_the_others_after_the_so
         await plane.until_in_force(1, "a")
         before = plane.rollout.version
         await plane.write(config("a", "b", more="rollout: {soak: 1s}\n"), nodes=0.1)
-        await plane.until(lambda: plane.rollout.stage is not None)
-        stage = plane.rollout.stage
-        assert stage is not None
+        stage = await plane.until_staged()
         assert (stage.revision, stage.begun, stage.share, len(stage.nodes)) == (2, 2, 0.1, 1)
         assert plane.state.revision == 1
         await plane.until(lambda: plane.staged[stage.nodes[0]] == stage.version)
@@ -381,9 +386,7 @@ async def test_a_named_file_that_changes_in_a_stage_reaches_the_other_envoys_too
         before = plane.rollout.version
         more = WITH_KEYS if also_staged else WITH_KEYS.replace("jwks.json", "other.json")
         await plane.write(config("a", "b", more=SOAKED + more))
-        await plane.until(lambda: plane.rollout.stage is not None)
-        stage = plane.rollout.stage
-        assert stage is not None
+        stage = await plane.until_staged()
         (staged,) = stage.nodes
         await plane.until(lambda: plane.staged[staged] == stage.version)
         replace(keys, JWKS + "\n")
@@ -413,7 +416,7 @@ async def test_a_stage_that_is_worse_is_rolled_back_by_a_revision(
         plane.connect(*ENVOYS)
         await plane.until_in_force(1, "a")
         await plane.write(config("a", "b", more=SOAKED))
-        await plane.until(lambda: plane.rollout.stage is not None)
+        await plane.until_staged()
         trials[0].reason = "model a: 50 % of 200 requests failed"
         await plane.until_in_force(3, "a")
         rollback = (await plane.history())[2]
@@ -432,9 +435,7 @@ async def test_a_control_plane_that_starts_in_a_stage_goes_on_with_it(
         plane.connect(*ENVOYS)
         await plane.until_in_force(1, "a")
         await plane.write(config("a", "b", more=SOAKED))
-        await plane.until(lambda: plane.rollout.stage is not None)
-        stage, before = plane.rollout.stage, plane.rollout.version
-        assert stage is not None
+        stage, before = await plane.until_staged(), plane.rollout.version
         record: list[Record] = []
         while not record:
             record = await plane.store.records("stage")
@@ -466,9 +467,7 @@ async def test_envoys_of_a_stage_that_no_store_knows_are_chosen_when_they_are_ba
     await store.append(draft(candidate.text, candidate.version, "ann", "", "api"), expected=1)
     async with running(stored(path, config=file), store) as plane:
         plane.connect(*ENVOYS)
-        await plane.until(lambda: plane.rollout.stage is not None)
-        assert plane.rollout.stage is not None
-        assert len(plane.rollout.stage.nodes) == 1
+        assert len((await plane.until_staged()).nodes) == 1
         assert plane.state.revision == 1
 
 
@@ -488,7 +487,7 @@ async def test_a_config_file_that_failed_in_its_stage_has_one_again_whatever_its
         plane.connect(*ENVOYS)
         await plane.until_in_force(1, "a")
         replace(file, config("a", "b", more=short + WITH_KEYS + "allow_disruption: true\n"))
-        await plane.until(lambda: plane.rollout.stage is not None)
+        await plane.until_staged()
         trials[0].reason = "worse"
         await plane.until_in_force(1, "a")
         (failed,) = [each for each in await plane.history() if each.number == 2]

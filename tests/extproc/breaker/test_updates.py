@@ -199,15 +199,24 @@ def two_workers() -> Iterator[list[Breaker]]:
             table.close()
 
 
+def recorded(
+    workers: list[Breaker], found: list[tuple[float, int, str, bool, int]]
+) -> Iterator[float]:
+    """Record one step after the other. Yields the time of each."""
+    now = NOW
+    for seconds, worker, cluster, ok, count in found:
+        now += seconds
+        workers[worker].record(now, cluster, ok, count)
+        yield now
+
+
 @given(steps)
 def test_an_update_finds_every_change_that_an_evaluation_of_all_versions_finds(
     found: list[tuple[float, int, str, bool, int]],
 ) -> None:
     with two_workers() as workers:
         now = NOW
-        for seconds, worker, cluster, ok, count in found:
-            now += seconds
-            workers[worker].record(now, cluster, ok, count)
+        for now in recorded(workers, found):
             for each in (*workers, workers[0]):
                 each.update(now)
         updated = [set(each.not_closed) for each in workers]
@@ -222,10 +231,7 @@ def test_the_active_breakers_of_all_workers_are_those_that_an_evaluation_of_all_
     found: list[tuple[float, int, str, bool, int]],
 ) -> None:
     with two_workers() as workers:
-        now = NOW
-        for seconds, worker, cluster, ok, count in found:
-            now += seconds
-            workers[worker].record(now, cluster, ok, count)
+        for now in recorded(workers, found):
             active = [each.active(now) for each in (*workers, workers[0])]
             for name in CLUSTERS:
                 expected = workers[0].summary(now, name)
