@@ -9,7 +9,7 @@ STARTED := $(shell date +%s)
 
 PROTO_SOURCES := $(sort $(wildcard protos/*.proto))
 
-.PHONY: install peers run test lint types protos protos-check docs h2spec fuzz bench-gateway bench-callout bench-convert bench-telemetry lock clean
+.PHONY: install peers run test test-mesh mesh-tools lint types protos protos-check docs h2spec fuzz bench-gateway bench-callout bench-convert bench-telemetry lock clean
 
 install: $(STAMP)
 
@@ -28,9 +28,19 @@ run: install
 # Prints the total at the end, also if a test has failed.
 test: install peers protos-check
 	$(if $(ARGS),,@echo "Running all tests, which takes about 20 minutes on two cores.")
-	@$(if $(ARGS),$(BIN)/python -m pytest -m "not docker" $(ARGS),$(PYTHON) .ci/tests $(BIN)/python); status=$$?; \
+	@$(if $(ARGS),$(BIN)/python -m pytest -m "not docker and not mesh" $(ARGS),$(PYTHON) .ci/tests $(BIN)/python); status=$$?; \
 		seconds=$$(( $$(date +%s) - $(STARTED) )); \
 		echo "make test took $$((seconds / 60)) min $$((seconds % 60)) s"; exit $$status
+
+# Tests with a real Kubernetes API server and istiod.
+test-mesh: mesh-tools
+	@$(BIN)/python -m pytest -m mesh tests/mesh $(ARGS); status=$$?; \
+		seconds=$$(( $$(date +%s) - $(STARTED) )); \
+		echo "make test-mesh took $$((seconds / 60)) min $$((seconds % 60)) s"; exit $$status
+
+# Builds the programs that test-mesh needs, with Go, once. SLUICE_MESH_TOOLS=FOLDER uses existing ones.
+mesh-tools: install
+	@$(PYTHON) -m tests.mesh.build_tools $(VENV)/mesh-tools
 
 lint: install
 	$(BIN)/ruff check .
