@@ -55,7 +55,7 @@ class Pipeline:
             group.create_task(self.rollbacks.run())
             group.create_task(self.stage_record.run())
             if self.watch is not None:
-                group.create_task(self.watch.run(state.on_invalid_config))
+                group.create_task(self.watch.run(state.on_invalid_config, state.on_known_config))
 
 
 async def start_pipeline(

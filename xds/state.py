@@ -97,6 +97,11 @@ class ControlPlaneState:
         self._config_error = error
         self.reads["refused"] += 1
 
+    def on_known_config(self) -> None:
+        """Record a valid config that is in the history already, such as an edit that was undone."""
+        self._config_error = None
+        self.reads["accepted"] += 1
+
     @property
     def error(self) -> str | None:
         """Why the latest config is not in force; None if it is in force."""

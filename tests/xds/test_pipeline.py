@@ -599,6 +599,45 @@ async def test_control_planes_that_start_together_share_the_first_revision(
         assert len(await one.history()) == 2
 
 
+async def test_control_planes_that_watch_one_file_make_one_revision_of_an_edit(
+    tmp_path: Path, file: Path
+) -> None:
+    path, options = tmp_path / "history.db", stored(tmp_path / "history.db", watch=file)
+    async with (
+        running(options, SqliteStore(path)) as one,
+        running(options, SqliteStore(path)) as two,
+    ):
+        await one.until_in_force(1, "a")
+        for number, name in enumerate("bcdefghi", start=2):
+            replace(file, config("a", name))
+            await one.until_in_force(number, "a", name)
+            await two.until_in_force(number, "a", name)
+        replace(file, "models: [")
+        await one.until(lambda: one.state.error is not None and two.state.error is not None)
+        # The text of the latest edit again: nothing has changed, and nothing is wrong any more.
+        replace(file, config("a", "i"))
+        await one.until(lambda: one.state.error is None and two.state.error is None)
+        assert len(await one.history()) == 9
+
+
+async def test_a_control_plane_that_sees_an_edit_late_does_not_undo_a_later_write(
+    tmp_path: Path, file: Path
+) -> None:
+    # In Kubernetes, the nodes of two pods update a mounted ConfigMap at different times.
+    path, options = tmp_path / "history.db", stored(tmp_path / "history.db", watch=file)
+    async with running(options, SqliteStore(path)) as plane:
+        await plane.until_in_force(1, "a")
+        edit = config("a", "b")
+        await plane.store.append(draft(edit, "1", "file", "", file_origin(file)), expected=1)
+        await plane.write(config("a", "c"), expected=2)
+        await plane.until_in_force(3, "a", "c")
+        accepted = plane.state.reads["accepted"]
+        replace(file, edit)
+        await plane.until(lambda: plane.state.reads["accepted"] > accepted)
+        replace(file, config("a", "d"))
+        await plane.until_in_force(4, "a", "d")
+
+
 class Refusing(SqliteStore):
     """A store whose appends fail while `refuses` is set."""
 

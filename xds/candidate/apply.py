@@ -25,7 +25,14 @@ from sluice.printable import printable
 from xds.candidate.percents import with_kept_percents
 from xds.resources.compiled import CompiledConfig
 from xds.sources.reading import Reading, read_config
-from xds.sources.store.store import ConflictError, Draft, Revision, RevisionInfo, Store
+from xds.sources.store.store import (
+    MAX_HISTORY,
+    ConflictError,
+    Draft,
+    Revision,
+    RevisionInfo,
+    Store,
+)
 from xds.sources.store.text import MAX_TEXT
 
 T = TypeVar("T")
@@ -259,10 +266,21 @@ class Applier:
         if self._file is not None:
             raise FileSourceError(str(self._file))
 
-    async def apply_file(self, candidate: Candidate, origin: str) -> Revision:
-        """Append an edit of the watched file to the history."""
+    async def apply_file(self, candidate: Candidate, origin: str) -> Revision | None:
+        """Append an edit of the watched file to the history.
+
+        None if it is there already: another control plane, whose file has the same path, has
+        appended it. A second revision would end the judgement of the first, and undo what was
+        written after it.
+        """
         new = draft(candidate.text, candidate.version, FILE_AUTHOR, "", origin)
-        return await self._append(candidate, new, None)
+        while True:
+            head = await self.store.head()
+            if await last_text(self.store, origin) == candidate.text:
+                return None
+            # Another control plane may append the same edit now.
+            with suppress(ConflictError):
+                return await self._append(candidate, new, 0 if head is None else head.number)
 
     async def roll_back(
         self, rejected: int, good: LoadedConfig | None, reason: str
@@ -398,6 +416,18 @@ def is_automatic_rollback(revision: RevisionInfo) -> bool:
 def file_origin(file: Path) -> str:
     """The origin of revisions that are edits of a file."""
     return printable(f"file {file.absolute()}", MAX_NAME)
+
+
+async def last_text(store: Store, origin: str) -> str | None:
+    """The text of the latest revision with this origin; None if there is none."""
+    before: int | None = None
+    while infos := await store.history(before, MAX_HISTORY):
+        number = next((each.number for each in infos if each.origin == origin), None)
+        if number is not None:
+            revision = await store.revision(number)
+            return None if revision is None else revision.text
+        before = infos[-1].number
+    return None
 
 
 def draft(text: str, version: str, author: str, reason: str, origin: str) -> Draft:

@@ -10,10 +10,10 @@ from sluice.config import ConfigError, Problem
 from sluice.config.addresses import is_local, split_host_port
 from sluice.config.gateway import ControlPlane
 from sluice.config.reader import ConfigReader
-from xds.candidate.apply import FILE_AUTHOR, draft, file_origin, revision_name
+from xds.candidate.apply import FILE_AUTHOR, draft, file_origin, last_text, revision_name
 from xds.sources.file import ConfigFile
 from xds.sources.reading import Reading, read_config
-from xds.sources.store.store import MAX_HISTORY, Draft, Revision, Store, StoreError
+from xds.sources.store.store import Draft, Revision, Store, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ async def first_config(options: StartOptions, store: Store) -> FirstConfig:
             log.info("the store has revision %d, so %s is not read", head.number, options.config)
         return FirstConfig(await asyncio.to_thread(_of_head, head, options), head)
     origin = file_origin(options.file)
-    known = await _last_text(store, origin)
+    known = await last_text(store, origin)
     return await asyncio.to_thread(_watched, options, options.file, head, known)
 
 
@@ -142,18 +142,6 @@ def _of_head(head: Revision, options: StartOptions) -> Reading:
     reader, name = ConfigReader(), revision_name(head.number)
     reading = read_config(reader, lambda: head.text, name, options.names_below)
     return reading.of_revision(head.number)
-
-
-async def _last_text(store: Store, origin: str) -> str | None:
-    """The text of the latest revision with this origin."""
-    before: int | None = None
-    while infos := await store.history(before, MAX_HISTORY):
-        number = next((each.number for each in infos if each.origin == origin), None)
-        if number is not None:
-            revision = await store.revision(number)
-            return None if revision is None else revision.text
-        before = infos[-1].number
-    return None
 
 
 def _is_local(address: str) -> bool:

@@ -22,12 +22,19 @@ class FileWatch:
         self._origin = origin
         self._applier = applier
         self._on_invalid: Callable[[str], None] = lambda _: None
+        self._on_valid: Callable[[], None] = lambda: None
         self._refused = ""
         """Why the store has refused the latest edit."""
 
-    async def run(self, on_invalid: Callable[[str], None]) -> None:
-        """Apply each edit until the task is cancelled. `on_invalid` gets errors of edits."""
-        self._on_invalid = on_invalid
+    async def run(
+        self, on_invalid: Callable[[str], None], on_valid: Callable[[], None] = lambda: None
+    ) -> None:
+        """Apply each edit until the task is cancelled.
+
+        `on_invalid` gets errors of edits. `on_valid` is called for a valid edit that the history
+        has already.
+        """
+        self._on_invalid, self._on_valid = on_invalid, on_valid
         changes = self._file.changes()
         edit = asyncio.ensure_future(anext(changes))
         waiting: Reading | None = None
@@ -55,7 +62,9 @@ class FileWatch:
         try:
             candidate = await self._applier.check_reading(reading)
             candidate.check_certificates()
-            await self._applier.apply_file(candidate, self._origin)
+            if await self._applier.apply_file(candidate, self._origin) is None:
+                log.info("the history has the edit of %s already", self._file.name)
+                self._on_valid()
         except ConfigError as error:
             self._invalid(error)
         except StoreError as error:
