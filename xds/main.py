@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
 
@@ -217,6 +218,11 @@ def _admin_server(
     return create_http_server(app, address, max_requests=MAX_HTTP_REQUESTS, tls=tls)
 
 
+def _ask(envoy: str, state: ControlPlaneState) -> Coroutine[None, None, None]:
+    """Asks the Envoy with this admin address which endpoints it uses."""
+    return AdminSource(envoy, state.fleet.endpoint_count).run(state.fleet.report)
+
+
 async def _serve(
     options: StartOptions, xds: _Xds, plane: _Plane, explainer: Explainer | None
 ) -> None:
@@ -224,7 +230,7 @@ async def _serve(
     section, state, pipeline = xds.served.control_plane, plane.state, plane.pipeline
     listener = listen(section.http)
     admin = _admin_server(options, xds, plane, explainer)
-    envoy = AdminSource(xds.served.envoy.admin, state.fleet.endpoint_count)
+    asked = dict.fromkeys(xds.served.asked_envoys)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -235,7 +241,7 @@ async def _serve(
     running = {
         "the rollout": plane.rollout.run(),
         "the config": pipeline.run(state, plane.rollout),
-        "the state of Envoy": envoy.run(state.fleet.report),
+        **{f"the state of Envoy at {each}": _ask(each, state) for each in asked},
         "the analysis of canaries": plane.canaries.run(),
     }
     tasks = [asyncio.create_task(each, name=name) for name, each in running.items()]

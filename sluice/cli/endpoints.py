@@ -19,7 +19,7 @@ def endpoint_blocks(envoys: list[Status]) -> Iterator[Block]:
     """What each Envoy sees, from `envoys` of the control plane's status."""
     if not envoys:
         yield Line()
-        yield Field("endpoints", "not known yet: the control plane has asked no Envoy")
+        yield Field("endpoints", "not known: the control plane has asked no Envoy")
     for envoy in envoys:
         yield Line()
         if envoy["error"] is not None:

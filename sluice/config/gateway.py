@@ -108,6 +108,13 @@ class ControlPlane(Strict):
         description="Addresses of the xDS servers of all control planes that share a store. Envoys "
         "and workers connect to one of them, and to another one if it ends. Default: `xds`.",
     )
+    envoys: tuple[HostPort, ...] | None = Field(
+        None,
+        max_length=64,
+        description="Admin addresses of the Envoys that the control plane asks for the health of "
+        "endpoints, as the control plane reaches them. Default: `envoy.admin`. Empty: it asks "
+        "none, and knows nothing about the health of endpoints.",
+    )
     access: Access = Access()
     allow_insecure: bool = Field(
         False,
@@ -346,6 +353,12 @@ class GatewayConfig(Strict):
         "clients: removes every model, moves the listener, switches TLS on or off, or removes all "
         "issuers or API keys. Remove the key after the change.",
     )
+
+    @property
+    def asked_envoys(self) -> tuple[str, ...]:
+        """The admin addresses of the Envoys that the control plane asks."""
+        envoys = self.control_plane.envoys
+        return (self.envoy.admin,) if envoys is None else envoys
 
     @model_validator(mode="after")
     def _paths_are_distinct(self) -> Self:

@@ -2,16 +2,22 @@
 
 import asyncio
 import dataclasses
+import json
 import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
 import grpc.aio
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from sluice.config import ConfigError, GatewayConfig, policy_document
@@ -20,6 +26,8 @@ from sluice.config.load import ConfigText, loads
 from sluice.config.named_files import MAY_RUN_ELSEWHERE
 from sluice.contract.names import POLICY_TYPE_URL
 from sluice.contract.paths import ADS_STREAM
+from sluice.http.client import NoAnswerError, fetch
+from sluice.http.server import serve_in_thread
 from tests.integration.gateway import free_ports
 from xds.candidate.start import StartOptions
 from xds.delivery.compiler import Compiler
@@ -163,6 +171,45 @@ async def test_a_node_connects_while_the_first_config_compiles(
         assert (await call.read()).type_url == POLICY_TYPE_URL
     running.cancel()
     await asyncio.wait([running])
+
+
+def envoy_admin(node: str) -> Starlette:
+    async def info(_: Request) -> Response:
+        return JSONResponse({"node": {"id": node}})
+
+    async def clusters(_: Request) -> Response:
+        return JSONResponse({})
+
+    return Starlette(routes=[Route("/server_info", info), Route("/clusters", clusters)])
+
+
+async def test_each_envoy_of_the_config_is_asked(tmp_path: Path) -> None:
+    file, (xds, http) = tmp_path / "gateway.yaml", free_ports(2)
+    with (
+        serve_in_thread(envoy_admin("one"), "127.0.0.1:0", max_requests=5) as one,
+        serve_in_thread(envoy_admin("two"), "127.0.0.1:0", max_requests=5) as two,
+    ):
+        file.write_text(
+            f"control_plane: {{xds: '127.0.0.1:{xds}', http: '127.0.0.1:{http}', "
+            f"envoys: ['{one}', '{two}']}}"
+        )
+        running = asyncio.create_task(run(StartOptions(file)))
+        seen: set[str | None] = set()
+        async with asyncio.timeout(30):
+            while seen != {"one", "two"}:
+                with suppress(NoAnswerError):
+                    url = f"http://127.0.0.1:{http}/v1/status"
+                    status = json.loads(await asyncio.to_thread(fetch, url, 5.0, 1 << 20))
+                    seen = {envoy["node"] for envoy in status["envoys"]}
+        running.cancel()
+        await asyncio.wait([running])
+
+
+def test_without_a_list_the_envoy_of_the_config_is_asked() -> None:
+    envoy = {"admin": "127.0.0.1:9"}
+    assert GatewayConfig.model_validate({"envoy": envoy}).asked_envoys == ("127.0.0.1:9",)
+    none = {"envoy": envoy, "control_plane": {"envoys": []}}
+    assert GatewayConfig.model_validate(none).asked_envoys == ()
 
 
 UNUSABLE = {

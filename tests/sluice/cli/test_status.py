@@ -332,7 +332,7 @@ def test_an_envoy_that_does_not_answer_is_shown_with_what_it_saw_last() -> None:
 
 
 def test_without_an_answer_of_an_envoy_the_endpoints_are_not_known() -> None:
-    assert "endpoints not known yet: the control plane has asked no Envoy" in described()
+    assert "endpoints not known: the control plane has asked no Envoy" in described()
     unseen = envoy(node=None, age=None, answered_at=None, error="refused")
     shown = described(unseen)
     assert "endpoints not known now: Envoy at e:9901: refused" in shown
