@@ -121,6 +121,7 @@ DEPENDENCIES = {
         "protos sluice.config sluice.contract sluice.envoy_identity sluice.keys"
         " sluice.user_agent xds.protocol"
     ),
+    "xds.istio": "protos sluice.config sluice.contract xds.resources",
     "xds.rollout": "sluice.contract xds.events xds.protocol xds.resources xds.waiting",
     "xds.envoys": (
         "protos sluice.config sluice.contract sluice.http sluice.printable sluice.state_changes"

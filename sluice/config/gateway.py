@@ -16,6 +16,7 @@ from sluice.config.enumeration import enumerated
 from sluice.config.errors import KeyPath
 from sluice.config.identity import Identity
 from sluice.config.invalid import check_distinct, invalid
+from sluice.config.istio import Istio
 from sluice.config.limits import Limits
 from sluice.config.listener_tls import ListenerTls
 from sluice.config.listening import Servers, check_addresses
@@ -339,6 +340,10 @@ class GatewayConfig(Strict):
         description="Envoys that differ from the others, by the name of their group. An Envoy is "
         "in the first group that it matches. Default: all Envoys are alike.",
     )
+    istio: Istio | None = Field(
+        None,
+        description="How an Istio mesh routes the requests of the models. Default: no mesh.",
+    )
     models: Models = Field(default_factory=dict, max_length=10_000)
     assertions: tuple[Assertion, ...] = Field(
         (),
@@ -461,6 +466,16 @@ class GatewayConfig(Strict):
                         "unix:/run/sluice/copies.sock"
                     )
                     raise invalid(message, ("models", name, "mirror"))
+        return self
+
+    @model_validator(mode="after")
+    def _mesh_gets_no_secrets(self) -> Self:
+        if self.istio is not None:
+            for path, version in self.referring_versions():
+                if version.headers_from_secret:
+                    message = "the resources of a mesh are no secrets, so they cannot have these "
+                    message += "headers: remove them, or remove istio"
+                    raise invalid(message, (*path, "headers_from_secret"))
         return self
 
     def referring_versions(self) -> Iterator[tuple[tuple[str, str, str, str], Version]]:

@@ -1,4 +1,4 @@
-"""`sluice export envoy` and `sluice export ratelimit`."""
+"""The commands `sluice export FORMAT`."""
 
 import argparse
 from collections.abc import Mapping
@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 from sluice.cli.api import Api
 from sluice.cli.commands import Subcommands, UsageError, command, group
+from sluice.cli.export import istio
+from sluice.cli.export.options import format_option, load
 from sluice.cli.export.rate_limit_service import service_configs
-from sluice.cli.gateway import config_argument, control_plane_option, require_config
+from sluice.cli.gateway import config_argument, control_plane_option
 from sluice.cli.output import serialized, show_note
-from sluice.config.checked import LoadedConfig, load_checked
-from sluice.config.named_files import MAY_RUN_ELSEWHERE
 from sluice.config.rate_limit_service import RateLimitDomain
 from sluice.output import replace_file
 
@@ -33,7 +33,7 @@ def register(commands: Subcommands) -> None:
         help="include the keys of client certificates and the values of headers_from_secret; "
         "without it, keys are names of files, and values are (redacted)",
     )  # fmt: skip
-    _format_option(envoy)
+    format_option(envoy)
     limits = command(
         exports, "ratelimit", _rate_limits,
         "print the config of envoyproxy/ratelimit: one document for each domain of limits.domains",
@@ -44,17 +44,8 @@ def register(commands: Subcommands) -> None:
         "--directory", metavar="FOLDER", type=Path,
         help="write one file for each domain into this folder, in which the service reads them",
     )  # fmt: skip
-    _format_option(limits)
-
-
-def _format_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-o", "--output", choices=("yaml", "json"), default="yaml", help="format of the result"
-    )
-
-
-def _load(options: argparse.Namespace) -> LoadedConfig:
-    return load_checked(require_config(options), MAY_RUN_ELSEWHERE)
+    format_option(limits)
+    istio.register(exports)
 
 
 def _envoy(options: argparse.Namespace) -> int:
@@ -62,7 +53,7 @@ def _envoy(options: argparse.Namespace) -> int:
     from xds.resources.compiled import compile_config
     from xds.static import static_bootstrap
 
-    loaded = _load(options)
+    loaded = load(options)
     snapshot = compile_config(loaded, loaded.config).snapshot
     bootstrap = static_bootstrap(
         loaded, snapshot, options.node_id, with_secrets=options.with_secrets
@@ -78,7 +69,7 @@ def _envoy(options: argparse.Namespace) -> int:
 def _domains(options: argparse.Namespace) -> Mapping[str, RateLimitDomain]:
     """The domains of the gateway that an option names, else those of the config file."""
     if options.control_plane is None and options.context is None:
-        return _load(options).config.limits.domains
+        return load(options).config.limits.domains
     api = Api.of(options)
     found = api.get("limits", defaults=False)
     with api.reading():

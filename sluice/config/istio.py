@@ -1,0 +1,124 @@
+"""The section for a service mesh: how Istio routes the requests of models (`xds.istio`)."""
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sluice.config.invalid import check_distinct, invalid
+from sluice.config.pattern import Pattern
+from sluice.config.values import HostName, Strict
+
+_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+"""A DNS label (RFC 1123 section 2.1)."""
+
+KubernetesName = Annotated[
+    str, Pattern(_LABEL, "write a name of 1 to 63 small letters, digits and hyphens")
+]
+"""The name of a Kubernetes namespace or service."""
+
+GatewayName = Annotated[
+    str,
+    Pattern(
+        rf"(?:{_LABEL}/)?{_LABEL}(?:\.{_LABEL})*",
+        "write the name of a Gateway, or its namespace, a slash and its name, such as "
+        "istio-ingress/public",
+    ),
+]
+"""A `Gateway` of Istio: NAME, or NAMESPACE/NAME."""
+
+ServiceName = Annotated[
+    str,
+    Pattern(
+        rf"{_LABEL}/{_LABEL}",
+        "write the namespace and the name of a service, such as models/resnet",
+    ),
+]
+"""A Kubernetes service: NAMESPACE/NAME."""
+
+MeshHost = Annotated[
+    str,
+    Pattern(
+        rf"\*|(?:\*\.)?{_LABEL}(?:\.{_LABEL})*",
+        "write a host name such as models.example.com, *.example.com for all names below it, or * "
+        "for every host",
+    ),
+    Field(max_length=253),
+]
+"""A host name of a VirtualService."""
+
+MeshCallers = Literal["none", "callout", "weights"]
+"""What callers inside the mesh get that call a host of the models through their own sidecar."""
+
+
+class Istio(Strict):
+    """How an Istio mesh routes the requests of the models.
+
+    `sluice export istio` prints the resources.
+    """
+
+    hosts: tuple[MeshHost, ...] = Field(
+        min_length=1,
+        max_length=64,
+        description="Host names by which clients reach the models: the hosts of the "
+        "VirtualService.",
+        examples=[["models.example.com"]],
+    )
+    gateways: tuple[GatewayName, ...] = Field(
+        (),
+        max_length=16,
+        description="Gateways that have these hosts: NAME in `namespace`, or NAMESPACE/NAME.",
+        examples=[["istio-ingress/public"]],
+    )
+    mesh: MeshCallers = Field(
+        "none",
+        description="What callers inside the mesh get that call `hosts` through their sidecar. "
+        "`none`: nothing, they call the gateway. `callout`: the sidecar asks the callout, as a "
+        "gateway does. `weights`: no callout, so no authentication, no limits and no conversion; "
+        "headers and the percentages of canaries choose the version.",
+    )
+    namespace: KubernetesName = Field("sluice", description="Namespace of the exported resources.")
+    domain: HostName = Field(
+        "sluice.internal",
+        description="Domain of the hosts of the versions, `VERSION.MODEL.DOMAIN`. No name server "
+        "needs to know it. Two gateways of a mesh need two domains.",
+    )
+    export_to: tuple[KubernetesName | Literal[".", "*"], ...] = Field(
+        (),
+        max_length=64,
+        description="Namespaces that see the exported resources (`exportTo`). `.`: that of the "
+        "resources. Default: all.",
+    )
+    cluster_domain: HostName = Field(
+        "cluster.local",
+        description="Domain of the Kubernetes services of `endpoints_from.kubernetes`.",
+    )
+    service_ports: dict[ServiceName, Annotated[int, Field(ge=1, le=65535)]] = Field(
+        default_factory=dict,
+        max_length=10_000,
+        description="Ports of Kubernetes services by `NAMESPACE/SERVICE`, where the number differs "
+        "from `endpoints_from.kubernetes.port`. Without it, a `port` that is a name means the only "
+        "port of the service.",
+    )
+
+    @model_validator(mode="after")
+    def _someone_calls(self) -> Self:
+        if not self.gateways and self.mesh == "none":
+            message = "no caller reaches the models: write gateways, or set mesh to callout or "
+            raise invalid(f"{message}weights", ("gateways",))
+        return self
+
+    @model_validator(mode="after")
+    def _hosts_are_distinct(self) -> Self:
+        for key in ("hosts", "gateways"):
+            entries = (((key, n), each) for n, each in enumerate(getattr(self, key)))
+            check_distinct(entries, "{value} is listed twice")
+        return self
+
+    @model_validator(mode="after")
+    def _mesh_has_hosts(self) -> Self:
+        if self.mesh != "none":
+            for n, host in enumerate(self.hosts):
+                if host == "*":
+                    message = "callers inside the mesh need a name: * would take the requests for "
+                    raise invalid(f"{message}every service of the mesh", ("hosts", n))
+        return self

@@ -1,0 +1,57 @@
+"""What `sluice export istio` prints."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sluice.cli import main
+from sluice.cli.exit_status import ExitStatus
+from tests.certificates import certificate
+from xds.istio.names import secret_name
+
+CONFIG = """
+istio: {hosts: [models.example.com], gateways: [istio-ingress/public]}
+models:
+  m:
+    versions:
+      v1: {endpoints: [{address: m.example.com:443}], tls: {ca: ca.pem}}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    written = tmp_path / "gateway.yaml"
+    written.write_text(CONFIG)
+    (tmp_path / "ca.pem").write_bytes(certificate())
+    return written
+
+
+def test_yaml_and_json_have_the_same_objects(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "istio", str(file)]) == 0
+    printed = capsys.readouterr()
+    objects = list(yaml.safe_load_all(printed.out))
+    assert [each["kind"] for each in objects] == [
+        "ServiceEntry", "DestinationRule", "VirtualService",
+    ]  # fmt: skip
+    assert main(["export", "istio", str(file), "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["items"] == objects
+
+
+def test_the_operator_learns_which_secrets_to_create(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "istio", str(file)]) == 0
+    assert capsys.readouterr().err == (
+        f"models.m.versions.v1.tls: create the Secret {secret_name('m', 'v1')} with ca.crt in the "
+        "namespace of the gateway's pods\n"
+    )
+
+
+def test_a_config_without_a_mesh_is_refused(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text("models: {}\n")
+    assert main(["export", "istio", str(file)]) == ExitStatus.USAGE
+    assert "the config has no section istio" in capsys.readouterr().err

@@ -1,0 +1,36 @@
+"""The section `istio`: bad combinations are refused, with what to write."""
+
+import pytest
+from pydantic import ValidationError
+
+from sluice.config.gateway import GatewayConfig
+from sluice.config.istio import Istio
+
+VERSION = {"endpoints": [{"address": "m.example.com:443"}]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gateways": []}, "write gateways, or set mesh"),
+        ({"hosts": []}, "at least 1 item"),
+        ({"hosts": ["a.example", "a.example"]}, "'a.example' is listed twice"),
+        ({"hosts": ["https://a.example"]}, "write a host name such as models.example.com"),
+        ({"hosts": ["*"], "mesh": "callout"}, "callers inside the mesh need a name"),
+        ({"gateways": ["a/b/c"]}, "write the name of a Gateway"),
+        ({"service_ports": {"resnet": 80}}, "write the namespace and the name of a service"),
+    ],
+)
+def test_a_section_that_cannot_work_is_refused(settings: object, message: str) -> None:
+    assert isinstance(settings, dict)
+    with pytest.raises(ValidationError, match=message):
+        Istio.model_validate({"hosts": ["models.example.com"], "gateways": ["gw"], **settings})
+
+
+def test_secret_headers_cannot_be_resources_of_a_mesh() -> None:
+    version = {**VERSION, "headers_from_secret": {"authorization": {"env": "TOKEN"}}}
+    models = {"m": {"versions": {"v1": version}}}
+    section = {"hosts": ["models.example.com"], "gateways": ["gw"]}
+    GatewayConfig.model_validate({"models": models})
+    with pytest.raises(ValidationError, match="cannot have these headers: remove them"):
+        GatewayConfig.model_validate({"models": models, "istio": section})

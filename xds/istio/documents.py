@@ -1,0 +1,27 @@
+"""Resources of Istio as Kubernetes objects."""
+
+from typing import Any, Final
+
+from google.protobuf.json_format import MessageToDict
+
+from xds.istio.resources import IstioResource
+
+# Any: JSON, in the mapping of protobuf.
+Json = dict[str, Any]
+
+LABELS: Final = {"app.kubernetes.io/managed-by": "sluice"}
+"""Labels of exported objects: `kubectl apply --prune` and `kubectl delete` select them by these."""
+
+
+def document(resource: IstioResource) -> Json:
+    """The Kubernetes object of a resource."""
+    return {
+        "apiVersion": resource.kind.api_version,
+        "kind": resource.kind.value,
+        "metadata": {
+            "name": resource.name,
+            "namespace": resource.namespace,
+            "labels": dict(LABELS),
+        },
+        "spec": MessageToDict(resource.spec),
+    }
