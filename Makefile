@@ -9,7 +9,7 @@ STARTED := $(shell date +%s)
 
 PROTO_SOURCES := $(sort $(wildcard protos/*.proto))
 
-.PHONY: install peers run test test-mesh mesh-tools lint types protos protos-check docs h2spec fuzz bench-gateway bench-callout bench-convert bench-telemetry lock clean
+.PHONY: install peers run test test-mesh mesh-tools lint types protos protos-check docs h2spec fuzz bench-gateway bench-callout bench-convert bench-telemetry lock clean images sbom
 
 install: $(STAMP)
 
@@ -109,12 +109,39 @@ bench-telemetry: install
 	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
 	$(BIN)/python -m bench.telemetry $(ARGS)
 
-# Pins all dependencies of the product and of its tests, with hashes.
+# Pins all dependencies of the product and of its tests, with hashes, and those of the images: the
+# packages that are in both have the same versions.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+PINNED  := deploy/images/requirements
+
 lock: install
-	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
-		--generate-hashes --no-header --no-annotate --output-file requirements.lock
-	$(BIN)/uv pip compile tests/integration/peers/requirements.in --universal --python-version 3.11 \
-		--generate-hashes --no-header --no-annotate --output-file tests/integration/peers/requirements.txt
+	$(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements.lock
+	$(COMPILE) tests/integration/peers/requirements.in --output-file tests/integration/peers/requirements.txt
+	$(COMPILE) pyproject.toml --extra kubernetes --constraint requirements.lock --output-file $(PINNED)/sluice.txt
+	@for group in envoy examples build sbom; do \
+		$(COMPILE) $(PINNED)/$$group.in --constraint requirements.lock --output-file $(PINNED)/$$group.txt || exit 1; \
+	done
+
+# Builds the images `sluice` and `sluice-examples`, with the tag TAG, from the base image BASE.
+# The build uses the certificates and the settings of pip of this machine, if PIP_CERT and
+# PIP_CONFIG_FILE name them. The images do not contain them.
+DOCKER ?= docker
+BASE   ?= debian:bookworm-slim
+TAG    ?= latest
+IMAGES := sluice sluice-examples
+BUILD_IMAGE = DOCKER_BUILDKIT=1 $(DOCKER) build --quiet --file deploy/images/Dockerfile --build-arg BASE=$(BASE) \
+	$(PIP_CERT:%=--secret id=ca,src=%) $(PIP_CONFIG_FILE:%=--secret id=pip,src=%) $(BUILD_OPTIONS)
+
+images:
+	@for image in $(IMAGES); do \
+		$(BUILD_IMAGE) --target $$image --tag $$image:$(TAG) . >/dev/null || exit 1; \
+		echo "built $$image:$(TAG)"; \
+	done
+
+# Lists the Python packages of the images, with versions and licenses, in the format CycloneDX.
+sbom:
+	@$(BUILD_IMAGE) --target sbom --output dist . >/dev/null
+	@echo "wrote dist/sluice.cdx.json"
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
