@@ -28,22 +28,6 @@ KUBERNETES = "1.37.2"
 ISTIO = "v0.0.0-20260827124520-eed52ebb66ad"
 """The module `istio.io/istio` has no versions with a number: this is a commit of release 1.31."""
 ETCD = "v3.6.16"
-CRD_FILES = {
-    "istio": ("istio.io/istio", ISTIO, "manifests/charts/base/files/crd-all.gen.yaml"),
-    "gateway-api": ("sigs.k8s.io/gateway-api", "v1.6.0", "config/crd/standard/*.yaml"),
-    "envoy-gateway": (
-        "github.com/envoyproxy/gateway",
-        "v1.9.1",
-        "charts/gateway-helm/charts/crds/crds/generated/*.yaml",
-    ),
-    "prometheus-operator": (
-        "github.com/prometheus-operator/prometheus-operator",
-        "v0.85.0",
-        "example/prometheus-operator-crd/*.yaml",
-    ),
-    "cert-manager": ("github.com/cert-manager/cert-manager", "v1.21.2", "deploy/crds/*.yaml"),
-}
-"""The module, its version, and its files with CRDs, for each of `tools.CRDS`."""
 
 GO = "1.26"
 """The version of the language that the modules of Kubernetes and Istio need."""
@@ -55,6 +39,41 @@ SHOWN = 30
 
 class BuildError(Exception):
     """A command has failed. The text is what the user reads."""
+
+
+@dataclass(frozen=True)
+class Crds:
+    """Files with CRDs in a Go module, by patterns of their paths."""
+
+    module: str
+    version: str
+    patterns: tuple[str, ...]
+
+
+_OPERATOR = "example/prometheus-operator-crd/monitoring.coreos.com"
+
+CRD_SOURCES = {
+    "istio": Crds("istio.io/istio", ISTIO, ("manifests/charts/base/files/crd-all.gen.yaml",)),
+    "gateway-api": Crds("sigs.k8s.io/gateway-api", "v1.6.0", ("config/crd/standard/*.yaml",)),
+    "envoy-gateway": Crds(
+        "github.com/envoyproxy/gateway",
+        "v1.9.1",
+        ("charts/gateway-helm/charts/crds/crds/generated/*.yaml",),
+    ),
+    "prometheus-operator": Crds(
+        "github.com/prometheus-operator/prometheus-operator",
+        "v0.85.0",
+        # The other kinds run Prometheus itself. Their large schemas take the API server seconds.
+        tuple(
+            f"{_OPERATOR}_{kind}.yaml"
+            for kind in ("servicemonitors", "podmonitors", "prometheusrules")
+        ),
+    ),
+    "cert-manager": Crds(
+        "github.com/cert-manager/cert-manager", "v1.21.2", ("deploy/crds/*.yaml",)
+    ),
+}
+"""For each of `tools.CRDS`."""
 
 
 @dataclass(frozen=True)
@@ -164,14 +183,14 @@ def _kubernetes_module(folder: Path) -> None:
 
 def _copy_crds(tools: MeshTools) -> None:
     with TemporaryDirectory(prefix="sluice-mesh-tools-") as name:
-        for project, (module, version, pattern) in CRD_FILES.items():
+        for project, crds in CRD_SOURCES.items():
             target = tools.crds(project)
             if not target.is_dir():
-                source = Path(_download(Path(name), module, version)["Dir"])
+                source = Path(_download(Path(name), crds.module, crds.version)["Dir"])
                 draft = target.with_suffix(".new")
                 shutil.rmtree(draft, ignore_errors=True)
                 draft.mkdir(parents=True)
-                for file in sorted(source.glob(pattern)):
+                for file in (file for pattern in crds.patterns for file in source.glob(pattern)):
                     # `copy` would keep the module cache's permissions, which are read-only.
                     (draft / file.name).write_bytes(file.read_bytes())
                 draft.rename(target)

@@ -106,7 +106,7 @@ class Istiod:
 
     def stop(self) -> None:
         """End istiod."""
-        self.process.stop()
+        self.process.kill()
 
     def _get(self, path: str) -> str:
         with urllib.request.urlopen(f"{self.http}{path}", timeout=10) as response:

@@ -69,7 +69,7 @@ class KubeApi:
     def stop(self) -> None:
         """End all processes, the last one first."""
         for process in reversed(self._processes):
-            process.stop()
+            process.kill()
 
     def kubectl(self, *arguments: str, content: str | None = None) -> str:
         """Run kubectl as the administrator. Returns its output. Raises KubectlError.
