@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,12 @@ ANNOUNCED = "These tests failed while others ran."
 
 def run(folder: Path, integration: str, others: str = PASSES) -> subprocess.CompletedProcess[str]:
     """Run the script over two modules of tests. In each, `{name}` is a number."""
+    return run_all(folder, {"tests/integration/test_a.py": integration, "tests/test_b.py": others})
+
+
+def run_all(folder: Path, modules: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     (folder / "pytest.ini").touch()
-    for name, text in ("tests/integration/test_a.py", integration), ("tests/test_b.py", others):
+    for name, text in modules.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text.replace("{name}", "0"))
     argv = [sys.executable, str(SCRIPT), sys.executable]
@@ -65,6 +70,14 @@ def test_a_test_that_fails_alone_too_fails(tmp_path: Path, where: str) -> None:
     ran = run(tmp_path, **modules)
     assert ran.returncode == 1
     assert ANNOUNCED in ran.stdout
+
+
+def test_each_test_runs_once_also_in_many_files(tmp_path: Path) -> None:
+    names = [f"tests/integration/test_{name}.py" for name in "abcdefghi"]
+    names += ["tests/integration/part/test_j.py", "tests/part/test_k.py"]
+    ran = run_all(tmp_path, dict.fromkeys(names, PASSES_ONCE))
+    assert ran.returncode == 0
+    assert all((tmp_path / f"{name}.0").exists() for name in names)
 
 
 def test_without_a_failure_nothing_runs_again(tmp_path: Path) -> None:
