@@ -83,7 +83,7 @@ class Heap:
 def envoy(loaded: LoadedConfig, directory: Path, threads: int) -> Iterator[None]:
     """Run an Envoy that gets its config from the control plane of the config."""
     file = directory / "bootstrap.yaml"
-    file.write_text(render(loaded.config, "envoy", directory=directory))
+    file.write_text(render(loaded.config, directory=directory))
     argv = [str(ENVOY), "-c", str(file), "--concurrency", str(threads)]
     argv += ["--disable-hot-restart", "--log-level", "error"]
     with serving(argv, loaded.config.envoy.admin):

@@ -1,8 +1,12 @@
 """Renders the bootstrap with which an Envoy connects to the control plane and the callout."""
 
 import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from typing import Final
 
 from sluice.config import GatewayConfig
 from sluice.config.addresses import LOOPBACK_HOSTS, is_localhost, needs_dns, split_host_port
@@ -27,22 +31,44 @@ def max_connections(config: GatewayConfig, max_files: int) -> int:
     return max(1, min(config.envoy.max_connections, max_files // 2))
 
 
+_READING_PATHS: Final = (
+    r"/(ready|stats|stats/prometheus|clusters|listeners|config_dump|server_info|memory)(\?.*)?"
+)
+
+FAIL_READINESS: Final = "/healthcheck/fail"
+STOP_LISTENING: Final = "/drain_listeners"
+"""Paths of Envoy's admin interface that drain it."""
+
+_LUA: Final = "type.googleapis.com/envoy.extensions.string_matcher.lua.v3.Lua"
+
 _LOCALITY = ("region", "zone", "sub_zone")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeNames:
+    """What an Envoy says of itself to the control plane.
+
+    `id` identifies the Envoy in `sluice status`. `cluster` and `locality` (`REGION/ZONE/SUB_ZONE`)
+    are for node groups, as the id.
+    """
+
+    id: str = "envoy"
+    cluster: str = NODE_CLUSTER
+    locality: str = ""
 
 
 def render(
     config: GatewayConfig,
-    node_id: str = "envoy",
+    node: NodeNames = NodeNames(),
     *,
     connections: int | None = None,
-    cluster: str = NODE_CLUSTER,
-    locality: str = "",
     directory: Path = Path(),
+    drain_file: Path | None = None,
 ) -> str:
-    """The bootstrap in YAML; `node_id` identifies the Envoy in `sluice status`.
+    """The bootstrap of an Envoy, in YAML.
 
-    `cluster` and `locality` (`REGION/ZONE/SUB_ZONE`) are what the Envoy says of itself, besides its
-    id, for node groups.
+    `drain_file`: the file that allows the admin interface to drain this Envoy while it exists.
+    Without it, nothing does.
 
     `connections` is the maximum number of client connections; None: that of the config. File names
     in the config are relative to `directory`. With `identity`, Envoy also needs the files that
@@ -53,11 +79,12 @@ def render(
     template = Template((data_path("envoy") / "bootstrap.yaml").read_text())
     workers = config.callout.addresses()
     values: dict[str, object] = {
-        "node_id": node_id,
-        "node_cluster": cluster,
-        "node_locality": dict(zip(_LOCALITY, locality.split("/"), strict=False)),
+        "node_id": node.id,
+        "node_cluster": node.cluster,
+        "node_locality": dict(zip(_LOCALITY, node.locality.split("/"), strict=False)),
         "admin_host": admin_host,
         "admin_port": int(admin_port),
+        "admin_paths": list(_admin_paths(drain_file)),
         "xds_type": "STRICT_DNS" if any(map(needs_dns, control_planes)) else "STATIC",
         "xds_endpoints": [_endpoint(each) for each in control_planes],
         "runtime_metadata": RUNTIME_METADATA,
@@ -72,6 +99,42 @@ def render(
     }
     # Values are JSON, which is valid YAML, so a value cannot add keys to the document.
     return template.substitute({key: json.dumps(value) for key, value in values.items()})
+
+
+def _admin_paths(drain_file: Path | None) -> Iterator[dict[str, object]]:
+    """The paths of the admin interface, as string matchers in JSON."""
+    yield {"safe_regex": {"regex": _READING_PATHS}}
+    if drain_file is not None:
+        code = Template(_DRAINING).substitute(
+            fail=_lua(FAIL_READINESS.encode()),
+            stop=_lua(STOP_LISTENING.encode()),
+            file=_lua(os.fsencode(drain_file)),
+        )
+        matcher = {"@type": _LUA, "source_code": {"inline_string": code}}
+        yield {"custom": {"name": "envoy.string_matcher.lua", "typed_config": matcher}}
+
+
+# Envoy has no other way to change at run time who may use the admin interface. A secret in a path
+# would be no secret: /config_dump shows the bootstrap.
+_DRAINING: Final = """\
+function envoy_match(path)
+  if path ~= $fail and path ~= $stop then return false end
+  local file = io.open($file)
+  if file == nil then return false end
+  file:close()
+  return true
+end
+"""
+
+
+def _lua(content: bytes) -> str:
+    """A string of Lua."""
+    return '"' + "".join(_lua_character(byte) for byte in content) + '"'
+
+
+def _lua_character(byte: int) -> str:
+    is_plain = 0x20 <= byte < 0x7F and byte not in b'"\\'
+    return chr(byte) if is_plain else f"\\{byte:03d}"
 
 
 def write_sds_files(config: GatewayConfig, directory: Path) -> list[Path]:

@@ -75,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
         config,
         context,
         credentials,
+        envoy,
         events,
         explain,
         export,
@@ -98,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
         title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
     )
     for module in (
-        files, run, status, get, apply, history, canary, traffic, events, explain, profile,
+        files, run, envoy, status, get, apply, history, canary, traffic, events, explain, profile,
         context, config, export, credentials, certs, jwks, completion,
     ):  # fmt: skip
         module.register(commands)

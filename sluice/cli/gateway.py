@@ -9,13 +9,15 @@ explains the error.
 import argparse
 import os
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from sluice.cli.commands import CommandError, UsageError
 from sluice.cli.contexts import (
@@ -40,6 +42,7 @@ from sluice.config.errors import ConfigError, Problem
 from sluice.config.gateway import ControlPlane
 from sluice.config.identity import CALLOUT, CONTROL_PLANE, Identity
 from sluice.config.load import CONFIG_VARIABLE, load, read_text
+from sluice.config.node_groups import NodeGroups
 from sluice.config.telemetry import Telemetry
 from sluice.config.values import Strict
 from sluice.http.client import NoAnswerError, Status, UnexpectedAnswerError, fetch_status
@@ -266,6 +269,14 @@ def read_identity(config: Path) -> Identity | None:
     return read_section(config, "identity", Identity) if present else None
 
 
+def read_node_groups(config: Path) -> NodeGroups:
+    """The groups of Envoys in a config. Other sections may have errors. Raises ConfigError."""
+    with _readable(config, "node_groups"):
+        root = parse(read_text(config))
+        data = root.data if root is not None and isinstance(root.data, dict) else {}
+        return TypeAdapter(NodeGroups).validate_python(data.get("node_groups") or {})
+
+
 def no_control_plane(address: GatewayAddress, error: NoAnswerError) -> CommandError:
     """The error of a command that needs the control plane."""
     text = no_answer("the control plane", address, error)
@@ -319,10 +330,17 @@ def _section(config: Path, name: str, schema: type[Section]) -> tuple[Section, N
 
     If the section or the document is not valid, the error is that of the whole config.
     """
-    try:
+    with _readable(config, name):
         root = parse(read_text(config)) or Node(0, {})
         data = root.data if isinstance(root.data, dict) else {}
         return schema.model_validate(data.get(name) or {}), root
+
+
+@contextmanager
+def _readable(config: Path, name: str) -> Iterator[None]:
+    """Raises the ConfigError of the whole config if the section that the block reads is invalid."""
+    try:
+        yield
     except (DocumentError, ValidationError):
         load(config)
         problem = Problem(str(config), 0, name, "the section cannot be read")

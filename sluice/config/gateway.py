@@ -215,8 +215,34 @@ MAX_THREADS = 256
 """Maximum of `envoy.concurrency`."""
 
 
+class Drain(Strict):
+    """How `sluice envoy` ends after SIGTERM.
+
+    The readiness fails at once, and clients are told to open new connections elsewhere. Envoy ends
+    when it has no open request.
+    """
+
+    minimum: Duration = Field(
+        5.0,
+        description="Time for which Envoy takes new requests: in which load balancers notice that "
+        "it is not ready.",
+    )
+    timeout: Duration = Field(
+        30.0, description="Time after which Envoy ends although requests are open."
+    )
+
+    @model_validator(mode="after")
+    def _minimum_is_possible(self) -> Self:
+        if self.minimum > self.timeout:
+            raise invalid("write a time of at most envoy.drain.timeout", ("minimum",))
+        return self
+
+
 class Envoy(Strict):
-    """The Envoy process of `sluice up`. Changes take effect at the next start, except `runtime`."""
+    """The Envoy process of `sluice up` and `sluice envoy`.
+
+    Changes take effect at the next start, except `runtime`.
+    """
 
     admin: IpPort = Field(
         "127.0.0.1:9901", description="Address of Envoy's admin interface, which can only be read."
@@ -237,8 +263,8 @@ class Envoy(Strict):
         50_000,
         ge=1,
         le=10_000_000,
-        description="Maximum number of client connections. `sluice up` uses at most half of the "
-        "files that Envoy may open (`ulimit -Hn`).",
+        description="Maximum number of client connections. `sluice up` and `sluice envoy` use at "
+        "most half of the files that Envoy may open (`ulimit -Hn`).",
     )
     max_heap: Size = Field(
         1 << 30,
@@ -246,6 +272,7 @@ class Envoy(Strict):
         description="Maximum size of Envoy's heap. Near it, Envoy ends the requests that hold the "
         "most memory, and refuses new requests.",
     )
+    drain: Drain = Drain()
     log_level: Literal["trace", "debug", "info", "warning", "error", "critical"] = "warning"
     runtime: dict[RuntimeKey, RuntimeValue] = Field(
         {},

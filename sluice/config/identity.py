@@ -68,8 +68,8 @@ class EnvoyIdentity(_Client):
     name: Annotated[PeerName, Shown()] = Field(ENVOY, description="Name in the certificate.")
     sds_folder: Annotated[FilePath, Shown(), Outside.OUTPUT] = Field(
         "envoy-sds",
-        description="Folder into which `sluice bootstrap` writes the files by which Envoy finds "
-        "and watches its certificate or token (SDS).",
+        description="Folder into which `sluice envoy` and others write the files by which Envoy "
+        "finds and watches its certificate or token (SDS).",
     )
 
 

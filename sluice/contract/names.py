@@ -14,6 +14,7 @@ JWT_FILTER: Final = "envoy.filters.http.jwt_authn"
 """The filter that verifies tokens for native routes, and the resource with its config (ECDS)."""
 
 LISTENER: Final = "gateway"
+"""The listener for clients, and the prefix of its statistics."""
 
 COPIES_LISTENER: Final = "copies"
 """The listener to which workers send the copies of mirrored requests."""

@@ -1,5 +1,7 @@
-"""The local runner of `sluice up`: starts and stops all processes of a gateway."""
+"""The local runner: `sluice up` runs all processes of a gateway, `sluice envoy` runs its Envoy."""
 
-from sluice.runner.up import READY_TIMEOUT, StartError, UpOptions, up
+from sluice.runner.single_envoy import EnvoyOptions, run_envoy
+from sluice.runner.start import StartError
+from sluice.runner.up import READY_TIMEOUT, UpOptions, up
 
-__all__ = ["READY_TIMEOUT", "StartError", "UpOptions", "up"]
+__all__ = ["READY_TIMEOUT", "EnvoyOptions", "StartError", "UpOptions", "run_envoy", "up"]

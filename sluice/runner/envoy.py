@@ -1,10 +1,11 @@
-"""Checks the health of the callout workers in a local Envoy, through its admin interface."""
+"""What a local Envoy says of itself through its admin interface."""
 
 import asyncio
+import re
 from urllib.parse import urlencode
 
 from sluice.config.addresses import reachable
-from sluice.contract.names import CALLOUT_CLUSTER
+from sluice.contract.names import CALLOUT_CLUSTER, LISTENER
 from sluice.http.client import NoAnswerError, fetch
 
 POLL_INTERVAL = 0.05
@@ -15,6 +16,10 @@ MAX_ANSWER = 256 << 20
 
 _PATH = "/clusters?" + urlencode({"filter": f"^{CALLOUT_CLUSTER}$"})
 """An Envoy that does not know the filter answers with all clusters."""
+
+
+_REQUESTS = f"http.{LISTENER}.downstream_rq_active"
+_REQUESTS_PATH = "/stats?" + urlencode({"filter": f"^{re.escape(_REQUESTS)}$"})
 
 
 async def wait_for_callout(admin: str, workers: int) -> None:
@@ -34,3 +39,11 @@ def healthy_workers(admin: str) -> int:
         line.startswith(f"{CALLOUT_CLUSTER}::") and line.endswith("::health_flags::healthy")
         for line in lines
     )
+
+
+def open_requests(admin: str) -> int:
+    """The number of open requests of clients. Raises NoAnswerError."""
+    answer = fetch(f"http://{reachable(admin)}{_REQUESTS_PATH}", TIMEOUT, MAX_ANSWER)
+    # Without a listener, Envoy does not have the statistic.
+    _, _, number = answer.decode(errors="replace").strip().partition(": ")
+    return int(number) if number.isdecimal() else 0

@@ -10,11 +10,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from sluice.bootstrap import max_connections, render, write_sds_files
+from sluice.bootstrap import NodeNames, max_connections, render, write_sds_files
 from sluice.config import GatewayConfig
 from sluice.config.addresses import is_localhost, split_host_port
 from sluice.config.gateway import MAX_THREADS
 from sluice.config.load import CONFIG_VARIABLE
+from sluice.config.node_groups import group_of
 from sluice.data import data_path
 from sluice.envoy_binary import NoEnvoyError, find_envoy
 from sluice.identity import absolute, absolute_access
@@ -113,7 +114,18 @@ def _identity_sections(config: GatewayConfig, directory: Path) -> dict[str, obje
     return found
 
 
-def envoy(config: GatewayConfig, directory: Path, binary: Path | None, folder: Path) -> ProcessSpec:
+def drain_file(folder: Path) -> Path:
+    """The file that allows to drain the Envoy whose bootstrap is in `folder`."""
+    return folder / "draining"
+
+
+def envoy(
+    config: GatewayConfig,
+    directory: Path,
+    binary: Path | None,
+    folder: Path,
+    node: NodeNames,
+) -> ProcessSpec:
     """Envoy. Writes the bootstrap into `folder`, and the files of SDS.
 
     File names in the config are relative to `directory`. Raises NoEnvoyError if no binary is found,
@@ -121,8 +133,14 @@ def envoy(config: GatewayConfig, directory: Path, binary: Path | None, folder: P
     """
     bootstrap = folder / "bootstrap.yaml"
     write_sds_files(config, directory)
-    connections = _client_connections(config)
-    bootstrap.write_text(render(config, connections=connections, directory=directory))
+    content = render(
+        config,
+        node,
+        connections=_client_connections(config),
+        directory=directory,
+        drain_file=drain_file(folder),
+    )
+    bootstrap.write_text(content)
     argv = [
         str(find_envoy() if binary is None else _executable(binary)),
         "--config-path", str(bootstrap),
@@ -132,7 +150,14 @@ def envoy(config: GatewayConfig, directory: Path, binary: Path | None, folder: P
         "--component-log-level", "misc:error",
         "--disable-hot-restart",
     ]  # fmt: skip
-    return ProcessSpec("envoy", argv, [config.envoy.admin, config.listener.address])
+    return ProcessSpec("envoy", argv, [config.envoy.admin, _listener(config, node)])
+
+
+def _listener(config: GatewayConfig, node: NodeNames) -> str:
+    """The address on which an Envoy listens for clients."""
+    group = group_of(config.node_groups, node.id, node.cluster, node.locality)
+    common = config.listener
+    return (common if group is None else config.node_groups[group].listener_of(common)).address
 
 
 def _client_connections(config: GatewayConfig) -> int:

@@ -77,6 +77,11 @@ class ChildProcess:
             exited.cancel()
             listening.cancel()
 
+    async def ended(self) -> str:
+        """Wait until the process ends. Returns its status as text. `keep_running` excludes it."""
+        assert self._process is not None
+        return _exit_text(await self._process.wait())
+
     def keep_running(self) -> None:
         """Restart the process whenever it ends, until `stop` is called."""
         self._restarts = asyncio.create_task(self._keep_running())

@@ -4,13 +4,12 @@ import asyncio
 import logging
 import signal
 import sys
-import tempfile
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from sluice.bootstrap import NodeNames
 from sluice.config import GatewayConfig
 from sluice.config.addresses import reachable
 from sluice.config.checked import check_files, load_checked
@@ -25,7 +24,8 @@ from sluice.identity import callout_files, control_plane_files
 from sluice.output import replace_file, write_error
 from sluice.runner import plan
 from sluice.runner.envoy import wait_for_callout
-from sluice.runner.process import ChildExitedError, ChildProcess, ProcessSpec, is_free
+from sluice.runner.process import ChildExitedError, ChildProcess
+from sluice.runner.start import StartError, check_addresses, private_folder
 from sluice.runner.waiting import (
     AdminServer,
     ConfigRejectedError,
@@ -42,10 +42,6 @@ READY_TIMEOUT = 60.0
 
 REPORT_INTERVAL = 10.0
 """Seconds between two log lines about what the start waits for."""
-
-
-class StartError(Exception):
-    """The gateway could not be started. None of its processes runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +102,10 @@ async def up(options: UpOptions) -> None:
     if options.demo and options.config is not None:
         _ensure_keys(load(options.config), options.directory)
     config = await _read_config(options)
-    with _private_folder() as directory:
+    with private_folder() as directory:
         token = plan.new_token(directory)
         processes = _processes(options, config, directory, token)
-        _check_addresses([process.spec for process in processes])
+        check_addresses([process.spec for process in processes])
         try:
             admin = AdminServer.of(config, options.directory, token)
             if await _start(processes, config, admin, stop, options.ready_timeout):
@@ -146,20 +142,6 @@ async def _read_config(options: UpOptions) -> GatewayConfig:
     return loaded.config
 
 
-@contextmanager
-def _private_folder() -> Iterator[Path]:
-    """A temporary folder that only this user can access. Raises StartError."""
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="sluice-")
-    except OSError as error:
-        raise StartError(
-            f"no folder for temporary files: {error.strerror}; set TMPDIR to a folder that you "
-            "can write"
-        ) from error
-    with folder as name:
-        yield Path(name)
-
-
 def _ensure_keys(config: GatewayConfig, directory: Path) -> None:
     """Create the development key if the config trusts it. In a checkout, also its key set file."""
     if all(issuer.issuer != ISSUER for issuer in config.auth.issuers):
@@ -185,7 +167,7 @@ def _processes(
 ) -> _Processes:
     models = plan.demo_models(config, faults=options.faults) if options.demo else None
     try:
-        envoy = plan.envoy(config, options.directory, options.envoy, directory)
+        envoy = plan.envoy(config, options.directory, options.envoy, directory, NodeNames())
     except NoEnvoyError as error:
         raise StartError(str(error)) from error
     except OSError as error:
@@ -199,17 +181,6 @@ def _processes(
         ChildProcess(plan.control_plane(config, options.config, options.store, token)),
         ChildProcess(envoy),
     )
-
-
-def _check_addresses(specs: Sequence[ProcessSpec]) -> None:
-    unusable = [f"{a} ({s.name})" for s in specs for a in s.listens if not is_free(a)]
-    if unusable:
-        raise StartError(
-            "address in use, not an address of this machine, or socket in a folder that cannot be "
-            f"written: {', '.join(unusable)}\n"
-            "  remedy: stop the other process, or change the addresses in the config; "
-            "`sluice init FOLDER --port PORT` writes a demo config with other ports"
-        )
 
 
 async def _start(

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import yaml
 
-from sluice.bootstrap import render
+from sluice.bootstrap import NodeNames, render
 from sluice.config.checked import load_checked
 from sluice.config.named_files import MAY_RUN_ELSEWHERE
 from sluice.envoy_binary import find_envoy
@@ -68,7 +68,7 @@ async def gateway(
     file, bootstrap = directory / "gateway.yaml", directory / "bootstrap.yaml"
     file.write_text(yaml.safe_dump(config))
     loaded = load_checked(file, MAY_RUN_ELSEWHERE)
-    text = render(loaded.config, "envoy-under-test")
+    text = render(loaded.config, NodeNames("envoy-under-test"))
     bootstrap.write_text(text.replace("api_type: DELTA_GRPC", f"api_type: {api_type}"))
     nodes = Nodes(lambda: 0.0)
     nodes.publish(published(compile_config(loaded, loaded.config).snapshot, late))

@@ -18,7 +18,7 @@ import pytest
 
 from extproc.process import traffic_reports
 from protos.observations_pb2 import Report
-from sluice.bootstrap import render
+from sluice.bootstrap import NodeNames, render
 from sluice.config import GatewayConfig, policy_document
 from sluice.contract.headers import REASON
 from tests.extproc.policy.control_plane import ControlPlane
@@ -201,7 +201,7 @@ async def model_server(version: str) -> AsyncIterator[str]:
 @contextmanager
 def envoy(fleet: Fleet, node: str) -> Iterator[None]:
     bootstrap = fleet.directory / f"{node}.yaml"
-    bootstrap.write_text(render(fleet.config(node), node))
+    bootstrap.write_text(render(fleet.config(node), NodeNames(node)))
     with another_envoy(bootstrap, "--concurrency", "1"):
         yield
 

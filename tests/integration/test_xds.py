@@ -25,7 +25,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from protos.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
-from sluice.bootstrap import render
+from sluice.bootstrap import NodeNames, render
 from sluice.config.load import load
 from sluice.envoy_binary import find_envoy
 from sluice.runner.process import is_free
@@ -114,7 +114,7 @@ class Plane:
         self.decider.start()
         self.start_control_plane()
         bootstrap = self.directory / "bootstrap.yaml"
-        bootstrap.write_text(edit(render(load(self.file), "envoy-under-test")))
+        bootstrap.write_text(edit(render(load(self.file), NodeNames("envoy-under-test"))))
         envoy = [str(find_envoy()), "--config-path", str(bootstrap), "--concurrency", "2"]
         self.spawn(*envoy, "--disable-hot-restart", "--log-level", "warning")
         eventually(lambda: bool(self.nodes()) and self.status()["in_sync"])

@@ -36,7 +36,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
-from sluice.bootstrap import render
+from sluice.bootstrap import NodeNames, render
 from sluice.config import GatewayConfig
 from sluice.contract.names import JWT_FILTER, LISTENER
 from sluice.envoy_binary import find_envoy
@@ -130,7 +130,9 @@ class TokenEnvoy:
         self._versions = 0
         bootstrap = directory / "bootstrap.yaml"
         sections = {"control_plane": {"xds": xds}, "envoy": {"admin": admin}}
-        bootstrap.write_text(render(GatewayConfig.model_validate(sections), "token-envoy"))
+        bootstrap.write_text(
+            render(GatewayConfig.model_validate(sections), NodeNames("token-envoy"))
+        )
         self._argv = [
             str(find_envoy()), "--config-path", str(bootstrap), "--concurrency", "1",
             "--disable-hot-restart", "--log-level", "info",

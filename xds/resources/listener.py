@@ -132,7 +132,7 @@ def _connection_manager(
     own = settings.listener
     return HttpConnectionManager(
         codec_type=HttpConnectionManagerCodecType.AUTO,
-        stat_prefix="gateway",
+        stat_prefix=names.LISTENER,
         rds=Rds(
             config_source=of_protos(ConfigSource, from_ads()),
             route_config_name=names.ROUTE_CONFIGURATION,

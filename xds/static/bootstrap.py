@@ -15,7 +15,7 @@ from envoy_data_plane.envoy.config.listener.v3 import Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import Secret
 
-from sluice.bootstrap import render
+from sluice.bootstrap import NodeNames, render
 from sluice.config.checked import LoadedConfig
 from sluice.contract.names import CONFIG_RUNTIME, CONTROL_PLANE_CLUSTER
 from sluice.envoy_identity import static_secrets
@@ -44,7 +44,8 @@ def static_bootstrap(
     The issuers with a `jwks_uri` may have no keys in it: the callout verifies their tokens.
     """
     found = {each: dict(_resources(snapshot, each)) for each in _KINDS}
-    bootstrap: Json = yaml.safe_load(render(loaded.config, node_id, directory=loaded.directory))
+    rendered = render(loaded.config, NodeNames(node_id), directory=loaded.directory)
+    bootstrap: Json = yaml.safe_load(rendered)
     _remove_control_plane(bootstrap, dict(loaded.config.envoy.runtime))
     static = bootstrap["static_resources"]
     used = (each for each in static["clusters"] if each["name"] != CONTROL_PLANE_CLUSTER)

@@ -31,3 +31,10 @@ def test_envoy_resolves_no_name_of_its_own_address(key: str, host: str) -> None:
 def test_an_ip_address_is_valid(address: str) -> None:
     config = GatewayConfig.model_validate({"listener": {"address": address}})
     assert config.listener.address == address
+
+
+def test_the_minimum_of_a_drain_is_within_its_timeout() -> None:
+    drain = {"minimum": "10s", "timeout": "10s"}
+    assert GatewayConfig.model_validate({"envoy": {"drain": drain}}).envoy.drain.minimum == 10
+    with pytest.raises(ValidationError, match=r"at most envoy\.drain\.timeout"):
+        GatewayConfig.model_validate({"envoy": {"drain": drain | {"minimum": "11s"}}})

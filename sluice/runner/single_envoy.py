@@ -1,0 +1,97 @@
+"""Runs one Envoy of a gateway on this machine, and drains it before it ends."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sluice.bootstrap import NodeNames
+from sluice.config import GatewayConfig
+from sluice.envoy_binary import NoEnvoyError
+from sluice.output import write_error
+from sluice.runner import plan
+from sluice.runner.drain import drain
+from sluice.runner.process import ChildProcess
+from sluice.runner.start import StartError, check_addresses, private_folder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyOptions:
+    """Options of `sluice envoy`. `binary`: None for the installed one."""
+
+    binary: Path | None
+    node: NodeNames
+
+
+@dataclass(frozen=True, slots=True)
+class _Signals:
+    """`drain` is set by the first SIGTERM; `end` by SIGINT and by the second SIGTERM."""
+
+    drain: asyncio.Event
+    end: asyncio.Event
+
+    def on_sigterm(self) -> None:
+        (self.end if self.drain.is_set() else self.drain).set()
+
+
+async def run_envoy(config: GatewayConfig, directory: Path, options: EnvoyOptions) -> None:
+    """Run until a signal. SIGTERM drains Envoy before it ends it, SIGINT ends it at once.
+
+    File names in the config are relative to `directory`. Only its sections about Envoy and the
+    servers to which it connects are read. Raises StartError, also if Envoy ends by itself.
+    """
+    signals = _signals()
+    with private_folder() as folder:
+        try:
+            spec = plan.envoy(config, directory, options.binary, folder, options.node)
+        except NoEnvoyError as error:
+            raise StartError(str(error)) from error
+        except OSError as error:
+            raise StartError(write_error(error)) from error
+        check_addresses([spec])
+        envoy = ChildProcess(spec)
+        try:
+            await envoy.start()
+        except OSError as error:
+            raise StartError(f"cannot start {spec.argv[0]}: {error.strerror}") from error
+        try:
+            await _run(envoy, signals, config, folder)
+        finally:
+            await envoy.stop()
+
+
+async def _run(envoy: ChildProcess, signals: _Signals, config: GatewayConfig, folder: Path) -> None:
+    ended = asyncio.create_task(envoy.ended())
+    try:
+        await _first(ended, signals.drain.wait(), signals.end.wait())
+        if signals.drain.is_set() and not ended.done():
+            log.info("SIGTERM: draining Envoy; another SIGTERM ends it at once")
+            drained = drain(config.envoy.admin, plan.drain_file(folder), config.envoy.drain)
+            await _first(ended, drained, signals.end.wait())
+        if ended.done():
+            raise StartError(f"Envoy ended with {ended.result()}")
+    finally:
+        ended.cancel()
+
+
+async def _first(ended: asyncio.Task[str], *others: Awaitable[object]) -> None:
+    """Wait until one of these ends. Cancels the others, but not the task."""
+    tasks = [asyncio.ensure_future(each) for each in others]
+    done, pending = await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    for task in pending - {ended}:
+        task.cancel()
+    await asyncio.gather(*(pending - {ended}), return_exceptions=True)
+    for task in done - {ended}:
+        task.result()
+
+
+def _signals() -> _Signals:
+    """The events that the signals of this process set from now on."""
+    signals, loop = _Signals(asyncio.Event(), asyncio.Event()), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, signals.on_sigterm)
+    loop.add_signal_handler(signal.SIGINT, signals.end.set)
+    return signals
