@@ -23,7 +23,11 @@ _SeriesKey = tuple[str, tuple[str, ...]]
 
 
 class MetricsPublisher:
-    """Copies the numbers of its sources to the shared table at each call of `publish`."""
+    """Copies the numbers of its sources to the shared table at each call of `publish`.
+
+    A counter is in the table from the first publication, also if it is 0: Prometheus sees the first
+    event only as an increase of a series that it knows.
+    """
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -81,7 +85,7 @@ class MetricsPublisher:
             previous = published.get(series, 0)
             # A smaller total means that the component was replaced and counts from zero again.
             increase = total - previous if total >= previous else total
-            if increase:
+            if increase or series not in published:
                 self._metrics.counter(family, *values).add(increase)
             published[series] = total
 

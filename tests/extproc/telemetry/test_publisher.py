@@ -34,6 +34,16 @@ def test_only_the_increase_of_a_counter_is_added(tmp_path: Path) -> None:
     assert total("a") == 7
 
 
+def test_a_counter_is_in_the_table_before_its_first_event(tmp_path: Path) -> None:
+    create(tmp_path / "counters", 1, 16)
+    table = CounterTable(tmp_path / "counters", 0)
+    publisher = MetricsPublisher(Metrics(table))
+    publisher.add_counters("source", lambda: [(FAMILY, ("a",), 0)])
+    assert series_name(FAMILY, ("a",)) not in table.names()
+    publisher.publish()
+    assert series_name(FAMILY, ("a",)) in table.names()
+
+
 def test_a_gauge_that_its_source_omits_is_removed(tmp_path: Path) -> None:
     create(tmp_path / "counters", 1, 16)
     table = CounterTable(tmp_path / "counters", 0)
