@@ -49,6 +49,7 @@ DEPENDENCIES = {
         "sluice.config sluice.contract sluice.data sluice.envoy_identity sluice.output"
     ),
     "sluice.envoy_binary": "",
+    "sluice.probe": "",
     "extproc": "",
     "extproc.segments": "",
     "extproc.rpc": "extproc.segments sluice.contract",

@@ -54,6 +54,7 @@ def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings, hang_time
             TableCollector(table, catalog.FAMILIES),
             lambda: read_status(table, [slot.status for slot in slots]),
             Profiler(lambda index: slots[index].pid if index < len(slots) else None),
+            lambda: any(slot.is_serving for slot in slots),
         )
         evictions = metrics.counter(catalog.LIMIT_EVICTIONS)
         with (

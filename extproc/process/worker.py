@@ -43,6 +43,7 @@ from extproc.process.metrics import (
     rate_limit_counters,
     transport_counters,
 )
+from extproc.process.serving import Serving
 from extproc.process.stack_dump import dump_at_signal, stack_file
 from extproc.process.telemetry import TelemetrySettings, WorkerTelemetry
 from extproc.process.traffic_reports import BreakerStates, TrafficReporter
@@ -181,6 +182,7 @@ class Worker:
         )
         self._copies = Copies(self._memory)
         self._heartbeat = Heartbeat(telemetry.table)
+        self._serving = Serving(telemetry.table)
         self._has_policy = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -277,7 +279,9 @@ class Worker:
         gc.collect()
         gc.freeze()
         self._health.set("", SERVING)
+        self._serving.begin()
         await self._stop.wait()
+        self._serving.end()
         self._health.set("", NOT_SERVING)
         self._runtime.close()
         await server.drain(settings.drain_timeout)

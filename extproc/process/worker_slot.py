@@ -11,6 +11,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from extproc.counter_table import CounterTable
 from extproc.process import worker
 from extproc.process.heartbeat import CHECK_INTERVAL, HeartbeatReader, Silence
+from extproc.process.serving import ServingReader
 from extproc.process.stack_dump import DUMP_TIMEOUT, read_dump, request_dump, stack_file
 from extproc.process.telemetry import TelemetrySettings
 from extproc.process.worker import WorkerSettings
@@ -68,6 +69,7 @@ class WorkerSlot:
         self._up = metrics.gauge(catalog.WORKER_UP, label)
         self._silence_gauge = metrics.gauge(catalog.WORKER_SILENCE, label)
         self._heartbeats = HeartbeatReader(table)
+        self._serving = ServingReader(table)
         self._silence = Silence(0.0, 0)
         self._backoff = RestartBackoff()
         self._process: ForkServerProcess | None = None
@@ -96,7 +98,16 @@ class WorkerSlot:
             "down" if pid is None else self._state(silence),
             pid,
             None if pid is None else silence.seconds,
+            self.is_serving,
         )
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether the process has a policy, listens, and does not drain. Any thread may read it."""
+        pid = self.pid
+        if pid is None or self._hung:
+            return False
+        return self._serving.is_serving(self._settings.index, pid)
 
     def _state(self, silence: Silence) -> WorkerState:
         if self._hung:

@@ -1,7 +1,7 @@
 """HTTP application of the supervisor: metrics and status of all workers, and profiles.
 
 Requests for status and profiles must have the server's host name in the Host header. Requests for
-profiles also need a shared secret.
+profiles also need a shared secret. Probes need nothing.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ from sluice.config.telemetry import MAX_PROFILE_SECRET, MIN_PROFILE_SECRET
 from sluice.http.access import AccessGuard, Role
 from sluice.http.hosts import HostGuard
 from sluice.http.metrics import metrics_endpoint
+from sluice.http.probes import probe_routes
 from sluice.tls import TlsFiles
 
 MAX_REQUESTS = 20
@@ -55,8 +56,9 @@ def application(
     metrics: Collector,
     read_status: Callable[[], CalloutStatus],
     profiler: Profiler,
+    is_ready: Callable[[], bool],
 ) -> Starlette:
-    """Create the ASGI application."""
+    """Create the ASGI application. `is_ready`: whether a worker serves."""
     secret_file = settings.secret_file
 
     async def status(_: Request) -> Response:
@@ -83,6 +85,7 @@ def application(
         own_name=settings.own_name,
     )
     routes = [
+        *probe_routes(is_ready),
         Route("/metrics", guard.authorize(metrics_endpoint(metrics), Role.READER)),
         Route("/v1/status", guard.protect(status, Role.READER)),
     ]

@@ -47,13 +47,15 @@ class WorkerStatus:
 
     `starting`: no heartbeat yet; `silent`: the latest heartbeat is more than a second old; `hung`:
     the supervisor kills the process; `down`: no process runs. `silence` is the time in seconds
-    since the latest heartbeat or the start. It is None, as `pid`, while no process runs.
+    since the latest heartbeat or the start. It is None, as `pid`, while no process runs. `serving`:
+    the worker has a policy, listens, and does not drain.
     """
 
     worker: int
     state: WorkerState
     pid: int | None
     silence: float | None
+    serving: bool = False
 
 
 @dataclass(frozen=True, slots=True)

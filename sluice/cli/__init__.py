@@ -5,14 +5,6 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import version
-
-from sluice.cli.commands import CommandError, CommandParser, Parser
-from sluice.cli.exit_status import ExitStatus
-from sluice.cli.packages import check_packages
-from sluice.config import ConfigError
-from sluice.output import write_error
-from sluice.printable import printable
 
 _MAX_LINE = 5000
 """Maximum characters of a line of an error."""
@@ -28,6 +20,22 @@ start here:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit status."""
+    # Imported late, as all modules here: containers run this command every few seconds, and most of
+    # its time would be the imports of other commands.
+    if arguments is None and sys.argv[1:2] == ["probe"]:
+        from sluice import probe
+
+        return probe.main(sys.argv[2:])
+    return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    from sluice.cli.commands import CommandError
+    from sluice.cli.exit_status import ExitStatus
+    from sluice.cli.packages import check_packages
+    from sluice.config import ConfigError
+    from sluice.output import write_error
+
     if arguments is None and len(sys.argv) == 1:
         parser().print_help(sys.stderr)
         return ExitStatus.USAGE
@@ -58,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _print_error(text: str) -> None:
     """Print an error. Texts of files and servers in it may have control sequences of terminals."""
+    from sluice.printable import printable
+
     for line in text.split("\n"):
         print(printable(line, _MAX_LINE), file=sys.stderr)
 
@@ -67,6 +77,8 @@ def parser() -> argparse.ArgumentParser:
     """The parser of the command line. To create it takes longer than many a command."""
     # Imported late: in every callout worker, multiprocessing imports the script `sluice`, which
     # imports this module. Workers do not need the commands, which take memory.
+    from importlib.metadata import version
+
     from sluice.cli import (
         apply,
         canary,
@@ -83,11 +95,13 @@ def parser() -> argparse.ArgumentParser:
         get,
         history,
         jwks,
+        probe,
         profile,
         run,
         status,
         traffic,
     )
+    from sluice.cli.commands import CommandParser, Parser
 
     root = Parser(
         prog="sluice", description="An AI inference gateway.", epilog=_EPILOG,
@@ -100,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
     )
     for module in (
         files, run, envoy, status, get, apply, history, canary, traffic, events, explain, profile,
-        context, config, export, credentials, certs, jwks, completion,
+        probe, context, config, export, credentials, certs, jwks, completion,
     ):  # fmt: skip
         module.register(commands)
     return root

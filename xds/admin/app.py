@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sluice.http.metrics import metrics_endpoint
+from sluice.http.probes import probe_routes
 from sluice.tls import NO_CREDENTIALS, ClientCredentials
 from xds.admin.access import AccessGuard, Role
 from xds.admin.api.openapi import openapi
@@ -56,10 +56,11 @@ def application(
 ) -> Starlette:
     """Create the ASGI application."""
     metrics_handler = guard.authorize(metrics_endpoint(metrics), Role.READER)
-    public = {"/healthz": _healthz, "/readyz": _readyz, "/metrics": metrics_handler}
     return Starlette(
         routes=[
-            *(Route(path, handler) for path, handler in public.items()),
+            # The server starts only after it has a valid config.
+            *probe_routes(lambda: True),
+            Route("/metrics", metrics_handler),
             *routes(operations, guard),
             Route("/v1/{rest:path}", unknown_path(guard), methods=ALL_METHODS),
         ]
@@ -75,13 +76,3 @@ def _document(listed: tuple[Operation, ...]) -> Operation:
     own = Operation("GET", "/v1/openapi.json", None, "This document", get, None)
     document = openapi((*listed, own))
     return own
-
-
-async def _healthz(_: Request) -> Response:
-    """Liveness probe."""
-    return PlainTextResponse("ok\n")
-
-
-async def _readyz(_: Request) -> Response:
-    """Readiness probe. The server starts only after it has a valid config."""
-    return PlainTextResponse("ready\n")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
+import httpx
 import pytest
 
 from extproc.transport import TRANSPORTS, TransportName
@@ -46,13 +47,14 @@ async def supervised(
     hang: float = HANG,
     address: str | None = None,
     stderr: int | None = None,
+    metrics: str | None = None,
 ) -> AsyncIterator[Process]:
     """Run `sluice callout` in a process group of its own."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sluice.cli", "callout",
         "--xds", server.address,
         "--address", address or f"unix:{directory}/callout",
-        "--metrics", f"127.0.0.1:{free_ports(1)[0]}",
+        "--metrics", metrics or f"127.0.0.1:{free_ports(1)[0]}",
         "--workers", str(workers),
         "--drain-timeout", str(drain),
         "--hang-timeout", str(hang),
@@ -263,6 +265,39 @@ async def test_a_stop_lets_open_calls_end_and_leaves_no_process(tmp_path: Path) 
             await finish(call)
         assert await exit_status(process) == 0
         await ended(workers[0])
+
+
+async def until_status(url: str, status: int) -> None:
+    """Wait until a probe has this status."""
+    async with asyncio.timeout(HANG), httpx.AsyncClient(verify=False) as client:
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if (await client.get(url)).status_code == status:
+                    return
+            await asyncio.sleep(0.05)
+
+
+async def test_the_callout_is_ready_while_a_worker_serves(tmp_path: Path) -> None:
+    metrics = f"127.0.0.1:{free_ports(1)[0]}"
+    live, ready = f"http://{metrics}/healthz", f"http://{metrics}/readyz"
+    async with (
+        control_plane(tmp_path) as server,
+        supervised(server, tmp_path, metrics=metrics) as process,
+    ):
+        await server.until(lambda: any(node.kind == "callout" for node in server.nodes))
+        await until_status(live, 200)
+        await until_status(ready, 503)
+        server.publish(POLICY)
+        workers = await pids(server, 2)
+        await until_status(ready, 200)
+        os.kill(workers[1], signal.SIGKILL)
+        await until_status(ready, 200)
+        async with open_call(tmp_path) as call:
+            process.terminate()
+            await until_status(ready, 503)
+            await until_status(live, 200)
+            await finish(call)
+        assert await exit_status(process) == 0
 
 
 async def test_a_call_that_does_not_end_is_cancelled_at_the_drain_timeout(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from sluice.http.server import serve_in_thread
 from tests import plain_http
 
 SECRET = "0123456789abcdef"
+READY = Event()
 AUTHORIZATION = {"authorization": f"Bearer {SECRET}"}
 
 
@@ -24,7 +26,11 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     secret.write_text(SECRET)
     settings = EndpointSettings("Callout.internal:9902", secret, ("gateway.internal",))
     app = application(
-        settings, CollectorRegistry(), lambda: CalloutStatus([], 0), Profiler(lambda _: None)
+        settings,
+        CollectorRegistry(),
+        lambda: CalloutStatus([], 0),
+        Profiler(lambda _: None),
+        READY.is_set,
     )
     with (
         serve_in_thread(app, "127.0.0.1:0", max_requests=20) as address,
@@ -70,7 +76,11 @@ def test_a_secret_file_that_is_not_a_small_regular_file_authorizes_nobody(
     os.mkfifo(tmp_path / "pipe")
     settings = EndpointSettings("127.0.0.1:0", tmp_path / path)
     app = application(
-        settings, CollectorRegistry(), lambda: CalloutStatus([], 0), Profiler(lambda _: None)
+        settings,
+        CollectorRegistry(),
+        lambda: CalloutStatus([], 0),
+        Profiler(lambda _: None),
+        READY.is_set,
     )
     with serve_in_thread(app, "127.0.0.1:0", max_requests=20) as address:
         response = plain_http.get(f"http://{address}/debug/profile", headers=AUTHORIZATION)
@@ -79,3 +89,12 @@ def test_a_secret_file_that_is_not_a_small_regular_file_authorizes_nobody(
 
 def test_metrics_are_served_to_any_host(client: httpx.Client) -> None:
     assert get(client, "/metrics", "callout.monitoring.svc").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["10.1.2.3:9902", "rebound.example", ""])
+def test_probes_need_no_credentials(client: httpx.Client, host: str) -> None:
+    READY.clear()
+    assert client.get("/healthz", headers={"host": host}).status_code == 200
+    assert client.get("/readyz", headers={"host": host}).status_code == 503
+    READY.set()
+    assert client.get("/readyz", headers={"host": host}).status_code == 200
