@@ -9,7 +9,7 @@ STARTED := $(shell date +%s)
 
 PROTO_SOURCES := $(sort $(wildcard protos/*.proto))
 
-.PHONY: install peers run test test-mesh mesh-tools lint types protos protos-check docs h2spec fuzz bench-gateway bench-callout bench-convert bench-telemetry lock clean images sbom
+.PHONY: install peers run test test-mesh mesh-tools lint types protos protos-check docs h2spec fuzz bench-gateway bench-callout bench-convert bench-telemetry lock clean images sbom package release-notes
 
 install: $(STAMP)
 
@@ -142,6 +142,15 @@ images:
 sbom:
 	@$(BUILD_IMAGE) --target sbom --output dist . >/dev/null
 	@echo "wrote dist/sluice.cdx.json"
+
+# Builds the wheel and the source archive of a release: `make package TAG=v0.2.0`.
+package: install
+	.ci/release check $(TAG)
+	rm -rf dist
+	$(BIN)/uv build --quiet --out-dir dist
+
+release-notes:
+	@.ci/release notes $(TAG)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
