@@ -5,6 +5,7 @@ Proxies connect to it without TLS, because no node agent gives them certificates
 
 import contextlib
 import json
+import signal
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,9 +64,8 @@ class Istiod:
             *arguments,
         ]  # fmt: skip
         name = {"POD_NAME": folder.name}
-        self.process = Process(
-            "istiod", argv, folder, {**_ENVIRONMENT, **name, **(environment or {})}
-        )
+        variables = {**_ENVIRONMENT, **name, **(environment or {})}
+        self.process = Process("istiod", argv, folder, variables, signal.SIGKILL)
 
     @property
     def _mesh_file(self) -> Path:
@@ -106,7 +106,7 @@ class Istiod:
 
     def stop(self) -> None:
         """End istiod."""
-        self.process.kill()
+        self.process.stop()
 
     def _get(self, path: str) -> str:
         with urllib.request.urlopen(f"{self.http}{path}", timeout=10) as response:

@@ -7,6 +7,7 @@ ServiceAccount gets its tokens, a Deployment its Pods. No Pod runs.
 import contextlib
 import json
 import secrets
+import signal
 import ssl
 import subprocess
 import urllib.request
@@ -69,7 +70,7 @@ class KubeApi:
     def stop(self) -> None:
         """End all processes, the last one first."""
         for process in reversed(self._processes):
-            process.kill()
+            process.stop()
 
     def kubectl(self, *arguments: str, content: str | None = None) -> str:
         """Run kubectl as the administrator. Returns its output. Raises KubectlError.
@@ -178,7 +179,7 @@ class KubeApi:
 
     def _run(self, program: str, options: Sequence[str]) -> None:
         argv = [self._tools.program(program), *options]
-        self._processes.append(Process(program, argv, self.folder))
+        self._processes.append(Process(program, argv, self.folder, end_signal=signal.SIGKILL))
 
     def _await(self, condition: Callable[[], bool]) -> None:
         def holds() -> bool:
@@ -241,4 +242,6 @@ class KubeApi:
             "--leader-elect=false",
             "--root-ca-file", str(self.ca),
             "--service-account-private-key-file", "accounts.key",
+            # No kubelet says that nodes are alive.
+            "--node-monitor-grace-period", "24h",
         ]  # fmt: skip

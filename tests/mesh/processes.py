@@ -13,13 +13,16 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 STOP_TIMEOUT = 20.0
-"""Seconds from SIGTERM to SIGKILL."""
+"""Seconds until a process that has not ended is killed."""
 SHOWN = 3_000
 """Characters of a log that the error about a process shows."""
 
 
 class Process:
-    """A process whose output goes to `folder/NAME.log`. It ends when this process ends."""
+    """A process whose output goes to `folder/NAME.log`. It ends when this process ends.
+
+    `end_signal`: SIGKILL for a process that keeps nothing and takes seconds to end.
+    """
 
     def __init__(
         self,
@@ -27,8 +30,10 @@ class Process:
         argv: Sequence[str],
         folder: Path,
         environment: Mapping[str, str] | None = None,
+        end_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.name = name
+        self._end_signal = end_signal
         self.log = folder / f"{name}.log"
         folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
@@ -41,7 +46,7 @@ class Process:
                 cwd=folder,
                 env=None if environment is None else {**os.environ, **environment},
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=lambda: _LIBC.prctl(_PR_SET_PDEATHSIG, end_signal),
             )
 
     @property
@@ -56,22 +61,13 @@ class Process:
             end = self.log.read_text(errors="replace")[-SHOWN:]
             pytest.fail(f"{self.name} ended with {status} ({self.log}):\n{end}")
 
-    def kill(self) -> None:
-        """End the process at once, for one that takes seconds to end and keeps nothing."""
-        self._process.kill()
-        self._process.wait()
-
     def stop(self) -> None:
         """End the process, and wait for its end. May be called again."""
         if self._process.poll() is not None:
             return
-        self._process.terminate()
+        self._process.send_signal(self._end_signal)
         try:
             self._process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def _end_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
