@@ -132,6 +132,7 @@ DEPENDENCIES = {
         "sluice.bootstrap sluice.config sluice.contract sluice.envoy_identity xds.protocol"
         " xds.resources"
     ),
+    "xds.gateway_api": "sluice.config sluice.contract xds.resources xds.static",
     "xds.candidate": (
         "sluice.config sluice.contract sluice.envoy_binary sluice.printable xds.protocol"
         " xds.resources xds.sources xds.sources.store xds.static"

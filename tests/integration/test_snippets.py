@@ -37,6 +37,8 @@ NOT_CODE = {
     ("docs/architecture.md", f"{'':12}┌{'─' * 31} Envoy {'─' * 31}┐"): "a diagram",
     ("README.md", "client ──▶ Envoy ── ext_proc ──▶ callout workers (Python)      "
      "authentication, version, limits, tensors"): "a diagram",
+    ("docs/gateway-api.md", "client ──▶ Envoy (Envoy Gateway) ── ext_proc ──▶ callout workers "
+     "◀── policy ── control plane of Sluice"): "a diagram",
     ("CONTRIBUTING.md", "breaker: ignore failures a client can cause alone"): "a commit message",
 }  # fmt: skip
 """Blocks without a language."""
@@ -48,6 +50,9 @@ LEFT_OUT = {
     ("README.md", "make run"): "installs packages; the test starts the gateway of this target",
     ("README.md", "make test"): "runs these tests",
     ("docs/get-started.md", "python3 -m venv sluice-env"): "installs packages",
+    ("docs/gateway-api.md",
+     "sluice export gateway-api examples/gateway.yaml --listener http --conversion"):
+        "tests/mesh/test_gateway_api.py exports a config, and applies the objects",
     ("docs/operate.md", "sluice profile gateway.yaml --seconds 10 --output flame.svg"):
         "a profile needs py-spy and load; test_telemetry takes one",
     ("docs/telemetry.md", "sluice profile gateway.yaml --seconds 10 --worker 1 --output flame.svg"):

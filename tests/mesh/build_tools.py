@@ -1,10 +1,11 @@
 """Builds what `make test-mesh` needs: `python -m tests.mesh.build_tools FOLDER`.
 
 Go fetches and builds a Kubernetes API server, its controller manager, kubectl, istiod
-(pilot-discovery), istioctl and etcd, in the versions below, into FOLDER/bin. CRDs come from the Go
-modules of their projects, into FOLDER/crds. What is there already is not made again: the first run
-takes about half an hour on two cores, and needs about 12 GB for Go's caches. Programs in the folder
-that SLUICE_MESH_TOOLS names are used as they are, and so is an etcd on PATH.
+(pilot-discovery), istioctl, egctl of Envoy Gateway and etcd, in the versions below, into
+FOLDER/bin. CRDs come from the Go modules of their projects, into FOLDER/crds. What is there already
+is not made again: the first run takes about 40 minutes on two cores, and needs about 14 GB for Go's
+caches. Programs in the folder that SLUICE_MESH_TOOLS names are used as they are, and so is an etcd
+on PATH.
 
 Uses the standard library only, so that it runs before the packages of the project are installed.
 """
@@ -28,6 +29,7 @@ KUBERNETES = "1.37.2"
 ISTIO = "v0.0.0-20260827124520-eed52ebb66ad"
 """The module `istio.io/istio` has no versions with a number: this is a commit of release 1.31."""
 ETCD = "v3.6.16"
+ENVOY_GATEWAY = "v1.9.1"
 
 GO = "1.26"
 """The version of the language that the modules of Kubernetes and Istio need."""
@@ -57,7 +59,7 @@ CRD_SOURCES = {
     "gateway-api": Crds("sigs.k8s.io/gateway-api", "v1.6.0", ("config/crd/standard/*.yaml",)),
     "envoy-gateway": Crds(
         "github.com/envoyproxy/gateway",
-        "v1.9.1",
+        ENVOY_GATEWAY,
         ("charts/gateway-helm/charts/crds/crds/generated/*.yaml",),
     ),
     "prometheus-operator": Crds(
@@ -101,6 +103,9 @@ ISTIO_PROGRAMS = [
     Program("pilot-discovery", "istio.io/istio/pilot/cmd/pilot-discovery", ISTIO),
     Program("istioctl", "istio.io/istio/istioctl/cmd/istioctl", ISTIO),
 ]
+ENVOY_GATEWAY_PROGRAMS = [
+    Program("egctl", "github.com/envoyproxy/gateway/cmd/egctl", ENVOY_GATEWAY)
+]
 ETCD_PROGRAMS = [Program("etcd", "go.etcd.io/etcd/server/v3", ETCD)]
 
 
@@ -118,6 +123,7 @@ def main(folder: Path) -> int:
         tools.built.mkdir(parents=True, exist_ok=True)
         _build(tools, _kubernetes(), _kubernetes_module)
         _build(tools, ISTIO_PROGRAMS, _empty_module)
+        _build(tools, ENVOY_GATEWAY_PROGRAMS, _empty_module)
         _build(tools, ETCD_PROGRAMS, _empty_module)
         _copy_crds(tools)
     except BuildError as error:
@@ -130,7 +136,7 @@ def main(folder: Path) -> int:
 def _duration(missing: Sequence[str]) -> str:
     if all(name.startswith("CRDs") for name in missing):
         return "Copying CRDs takes a minute."
-    return f"Builds take half an hour on two cores, once. {VARIABLE}=FOLDER uses existing ones."
+    return f"Builds take about 40 minutes on two cores, once. {VARIABLE}=FOLDER uses existing ones."
 
 
 def _require_go() -> None:

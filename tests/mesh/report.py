@@ -1,4 +1,4 @@
-"""The summary of a run of the mesh tests: accepted objects, and answers through istiod's Envoy."""
+"""The summary of a run of the mesh tests: accepted objects, and answers through Envoys."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -37,7 +37,7 @@ class MeshReport:
             yield f"Accepted by Kubernetes {self.version}: {len(self.accepted)} objects"
             yield from _wrapped(_counts(self.accepted))
         if self.answers:
-            yield "Answers through an Envoy that istiod configures:"
+            yield "Answers through Envoys that istiod or Envoy Gateway configures:"
             width = max(len(request) for request, _, _ in self.answers)
             for request, status, detail in self.answers:
                 yield f"  {request:<{width}}  {status}  {detail}".rstrip()

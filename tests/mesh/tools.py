@@ -20,6 +20,7 @@ PROGRAMS = (
     "kubectl",
     "pilot-discovery",
     "istioctl",
+    "egctl",
 )
 
 FROM_PATH = "etcd"

@@ -67,9 +67,18 @@ def at_model_server() -> HttpFilter:
     some servers close the connection, which all clients share, and grpcio reads trailers such as
     `grpc-timeout` as headers. The routes of models that convert add a mutation (`set_lengths`).
     """
+    return _at_model_server()
+
+
+def at_converting_model_server() -> HttpFilter:
+    """The same, which also sets the length of a converted body, for requests with every route."""
+    return _at_model_server(*_set_length("REQ"))
+
+
+def _at_model_server(*more: HeaderMutation) -> HttpFilter:
     removals = removed_from_responses()
     mutations = Mutations(
-        request_mutations=_removals(StringMatcher(prefix=token_headers.PREFIX)),
+        request_mutations=[*_removals(StringMatcher(prefix=token_headers.PREFIX)), *more],
         response_mutations=removals,
         response_trailers_mutations=removals,
         request_trailers_mutations=_removals(StringMatcher(safe_regex=RegexMatcher(regex=".+"))),

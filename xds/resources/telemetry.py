@@ -65,7 +65,6 @@ _REPORTED: Final = {
     "status": "%RESPONSE_CODE%",
     "flags": "%RESPONSE_FLAGS%",
     "upstream": "%UPSTREAM_REMOTE_ADDRESS%",
-    "route": "%ROUTE_NAME%",
     "service": f"%REQ({headers.MODEL_SERVICE})%",
     "reason": f"%REQ({headers.REASON})%",
     "grpc_trailer": f"%TRAILER({headers.GRPC_STATUS}):{MAX_WORD}%",
@@ -91,14 +90,19 @@ _REPORTED: Final = {
     "path": f"%PATH(NQ:PATH):{MAX_TEXT}%",
     "user_agent": _USER_AGENT,
 }
-"""Formats of the fields of a report. No field is a header with a credential. Each operator costs
-every request, so none is here only for convenience, and none is an expression (CEL)."""
+"""Formats of the fields of a report, but the route. No field is a header with a credential. Each
+operator costs every request, so none is here only for convenience, and none is an expression (CEL).
+"""
 
-REPORT_FORMAT: Final = GROUP_SEPARATOR.join(
-    FIELD_SEPARATOR.join(_REPORTED[name] for name in fields)
-    for fields in (OUTCOME_FIELDS, REQUEST_FIELDS)
-)
-"""The format of a report."""
+
+def report_format(route: str = "%ROUTE_NAME%") -> str:
+    """The format of a report. `route` is the format of the field with the route of the request."""
+    formats = {**_REPORTED, "route": route}
+    return GROUP_SEPARATOR.join(
+        FIELD_SEPARATOR.join(formats[name] for name in fields)
+        for fields in (OUTCOME_FIELDS, REQUEST_FIELDS)
+    )
+
 
 _PLACEMENT: Final = (
     f"%CEL(xds.route_name in ['', '{names.OTHER}']"
@@ -217,7 +221,7 @@ def _reports(reports: Reports) -> OpenTelemetryAccessLogConfig:
     )
     return OpenTelemetryAccessLogConfig(
         common_config=batches,
-        body=AnyValue(string_value=REPORT_FORMAT),
+        body=AnyValue(string_value=report_format()),
         stat_prefix="reports.",
     )
 

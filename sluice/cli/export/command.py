@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from sluice.cli.api import Api
 from sluice.cli.commands import Subcommands, UsageError, command, group
-from sluice.cli.export import istio
+from sluice.cli.export import gateway_api, istio
 from sluice.cli.export.options import format_option, load
 from sluice.cli.export.rate_limit_service import service_configs
 from sluice.cli.gateway import config_argument, control_plane_option
@@ -46,6 +46,7 @@ def register(commands: Subcommands) -> None:
     )  # fmt: skip
     format_option(limits)
     istio.register(exports)
+    gateway_api.register(exports)
 
 
 def _envoy(options: argparse.Namespace) -> int:

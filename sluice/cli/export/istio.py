@@ -3,9 +3,9 @@
 import argparse
 
 from sluice.cli.commands import Subcommands, UsageError, command
-from sluice.cli.export.options import format_option, load
+from sluice.cli.export.options import format_option, load, show_objects
 from sluice.cli.gateway import config_argument
-from sluice.cli.output import serialized, show_note
+from sluice.cli.output import show_note
 from sluice.config.checked import LoadedConfig
 
 
@@ -32,12 +32,7 @@ def _istio(options: argparse.Namespace) -> int:
             hint="write istio: with hosts, and the gateways that have these hosts",
         )
     _show_secrets(loaded)
-    documents = [document(each) for each in compile_istio(loaded.config)]
-    if options.output == "json":
-        items = {"apiVersion": "v1", "kind": "List", "items": documents}
-        print(serialized("json", items), end="")
-    else:
-        print("---\n".join(serialized("yaml", each) for each in documents), end="")
+    show_objects(options, [document(each) for each in compile_istio(loaded.config)])
     return 0
 
 

@@ -204,3 +204,59 @@ def test_a_config_without_domains_is_an_error(
     file.write_text("{}")
     assert main(["export", "ratelimit", str(file)]) == 2
     assert "the config has no limits.domains\nhint: " in capsys.readouterr().err
+
+
+@pytest.fixture
+def models_file(tmp_path: Path) -> Path:
+    file = tmp_path / "gateway.yaml"
+    versions = {"v1": {"endpoints": [{"address": "10.0.0.1:80"}]}}
+    file.write_text(yaml.safe_dump({"models": {"m": {"versions": versions}}}))
+    return file
+
+
+def test_the_objects_of_gateway_api_are_documents_of_yaml(
+    models_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--gateway", "public", "--gateway-namespace", "edge", "--namespace", "ml"]
+    assert main(["export", "gateway-api", str(models_file), *arguments]) == 0
+    printed = capsys.readouterr()
+    objects = list(yaml.safe_load_all(printed.out))
+    (route,) = (each for each in objects if each["metadata"]["name"] == "sluice.m")
+    assert route["metadata"]["namespace"] == "ml"
+    assert route["spec"]["parentRefs"] == [{"name": "public", "namespace": "edge"}]
+    assert "EnvoyProxy" in printed.err
+
+    assert main(["export", "gateway-api", str(models_file), *arguments, "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["items"] == objects
+
+
+def test_a_config_that_gateway_api_cannot_express_names_the_key(
+    models_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    versions = {"v1": {"endpoints_from": {"file": "endpoints.yaml"}}}
+    models_file.write_text(yaml.safe_dump({"models": {"m": {"versions": versions}}}))
+    assert main(["export", "gateway-api", str(models_file)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "models.m.versions.v1.endpoints_from.file" in printed.err
+    assert "gateway.yaml:6" in printed.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--conversion"],
+        ["--callout", "callout"],
+        ["--callout", "callout:0"],
+        ["--gateway", "Public"],
+    ],
+)
+def test_arguments_that_gateway_api_cannot_use_are_refused(
+    models_file: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = main(["export", "gateway-api", str(models_file), *arguments])
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    assert status == 2
+    assert arguments[0] in capsys.readouterr().err
