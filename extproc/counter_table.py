@@ -34,18 +34,22 @@ class RowTakenError(Exception):
     """Another process holds this row."""
 
 
+def size(rows: int, columns: int) -> int:
+    """The size of a table in bytes, if all of it is used."""
+    return _data_offset(_directory(columns)) + rows * columns * 8
+
+
 def create(path: Path, rows: int, columns: int) -> None:
     """Create a table of zeros that only this user can access. It replaces an existing file.
 
     The file is sparse: unused columns take no memory.
     """
-    directory = columns * (AVERAGE_NAME + _ENTRY.size)
     temporary = path.with_name(path.name + ".new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.ftruncate(descriptor, _data_offset(directory) + rows * columns * 8)
-        os.pwrite(descriptor, _HEADER.pack(MAGIC, rows, columns, directory, 0), 0)
+        os.ftruncate(descriptor, size(rows, columns))
+        os.pwrite(descriptor, _HEADER.pack(MAGIC, rows, columns, _directory(columns), 0), 0)
     finally:
         os.close(descriptor)
     temporary.replace(path)
@@ -179,6 +183,11 @@ class CounterTable:
         found = self._look_up(name)
         assert found is not None
         return found
+
+
+def _directory(columns: int) -> int:
+    """The bytes of the directory of a table."""
+    return columns * (AVERAGE_NAME + _ENTRY.size)
 
 
 def _data_offset(directory: int) -> int:

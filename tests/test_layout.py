@@ -50,6 +50,7 @@ DEPENDENCIES = {
     ),
     "sluice.envoy_binary": "",
     "sluice.probe": "",
+    "sluice.private_folder": "",
     "extproc": "",
     "extproc.segments": "",
     "extproc.rpc": "extproc.segments sluice.contract",
@@ -105,7 +106,8 @@ DEPENDENCIES = {
         "extproc.auth extproc.breaker extproc.convert extproc.counter_table extproc.limits"
         " extproc.memory_budget extproc.mirror extproc.policy extproc.protection extproc.rpc"
         " extproc.services extproc.services.ext_proc extproc.telemetry extproc.transport protos"
-        " sluice.config sluice.contract sluice.http sluice.restart sluice.state_changes sluice.tls"
+        " sluice.config sluice.contract sluice.http sluice.private_folder sluice.restart"
+        " sluice.state_changes sluice.tls"
     ),
     "extproc.transport.__main__": "extproc.rpc extproc.services extproc.transport",
     "xds": "",

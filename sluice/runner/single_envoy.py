@@ -14,7 +14,7 @@ from sluice.output import write_error
 from sluice.runner import plan
 from sluice.runner.drain import drain
 from sluice.runner.process import ChildProcess
-from sluice.runner.start import StartError, check_addresses, private_folder
+from sluice.runner.start import StartError, check_addresses, temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ async def run_envoy(config: GatewayConfig, directory: Path, options: EnvoyOption
     servers to which it connects are read. Raises StartError, also if Envoy ends by itself.
     """
     signals = _signals()
-    with private_folder() as folder:
+    with temporary_folder() as folder:
         try:
             spec = plan.envoy(config, directory, options.binary, folder, options.node)
         except NoEnvoyError as error:

@@ -1,10 +1,10 @@
 """What all commands check and create before they start processes of a gateway."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from sluice.private_folder import private_folder
 from sluice.runner.process import ProcessSpec, is_free
 
 
@@ -13,17 +13,17 @@ class StartError(Exception):
 
 
 @contextmanager
-def private_folder() -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
     """A temporary folder that only this user can access. Raises StartError."""
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="sluice-")
-    except OSError as error:
-        raise StartError(
-            f"no folder for temporary files: {error.strerror}; set TMPDIR to a folder that you "
-            "can write"
-        ) from error
-    with folder as name:
-        yield Path(name)
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(private_folder("sluice-run-"))
+        except OSError as error:
+            raise StartError(
+                f"no folder for temporary files: {error.strerror}; set TMPDIR to a folder that you "
+                "can write"
+            ) from error
+        yield folder
 
 
 def check_addresses(specs: Sequence[ProcessSpec]) -> None:

@@ -25,7 +25,7 @@ from sluice.output import replace_file, write_error
 from sluice.runner import plan
 from sluice.runner.envoy import wait_for_callout
 from sluice.runner.process import ChildExitedError, ChildProcess
-from sluice.runner.start import StartError, check_addresses, private_folder
+from sluice.runner.start import StartError, check_addresses, temporary_folder
 from sluice.runner.waiting import (
     AdminServer,
     ConfigRejectedError,
@@ -102,7 +102,7 @@ async def up(options: UpOptions) -> None:
     if options.demo and options.config is not None:
         _ensure_keys(load(options.config), options.directory)
     config = await _read_config(options)
-    with private_folder() as directory:
+    with temporary_folder() as directory:
         token = plan.new_token(directory)
         processes = _processes(options, config, directory, token)
         check_addresses([process.spec for process in processes])
