@@ -71,13 +71,14 @@ $(PEERS)/.installed: tests/integration/peers/requirements.txt | $(STAMP)
 	@$(PYTHON) .ci/install $(PEERS)/bin/python tests/integration/peers/requirements.txt
 	@touch $@
 
-# Generates the reference pages from the code.
+# Generates the reference pages and the dashboards from the code.
 docs: install
 	$(BIN)/python -m sluice.config.reference > docs/reference/config.md
 	$(BIN)/python -m sluice.contract.reference > docs/reference/errors.md
 	$(BIN)/python -m xds.admin.reference > docs/reference/admin-api.md
 	$(BIN)/python -m sluice.config.warnings_reference > docs/reference/warnings.md
 	COLUMNS=200 $(BIN)/python -m sluice.cli.reference > docs/reference/cli.md
+	$(BIN)/python -m deploy.grafana.source
 
 # Runs h2spec, which checks the HTTP/2 conformance of the callout transport. Go builds h2spec.
 h2spec: install

@@ -19,4 +19,6 @@ def prometheus_tool(name: str) -> Path:
 
 def metric_names(expression: str) -> set[str]:
     """The metrics of processes that a PromQL expression reads, without recorded ones."""
-    return set(re.findall(r"(?<![:\w])((?:sluice|envoy)_\w+|up)(?=[{\[ )\n]|$)", expression))
+    without_labels = re.sub(r"\b(?:by|on|ignoring|group_left) *\([^)]*\)", "", expression)
+    names = r"(?<![:\w])(?:sluice|envoy)_\w+(?=[{\[ )\n]|$)|\bup(?={)"
+    return set(re.findall(names, without_labels))
