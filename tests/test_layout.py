@@ -50,6 +50,7 @@ DEPENDENCIES = {
     ),
     "sluice.envoy_binary": "",
     "sluice.probe": "",
+    "sluice.init_process": "",
     "sluice.private_folder": "",
     "extproc": "",
     "extproc.segments": "",

@@ -26,6 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from sluice import probe
 
         return probe.main(sys.argv[2:])
+    if arguments is None and os.getpid() == 1:
+        from sluice.init_process import run_as_init
+
+        return run_as_init(lambda: _run(None))
     return _run(arguments)
 
 
