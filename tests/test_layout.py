@@ -125,8 +125,8 @@ DEPENDENCIES = {
         "protos sluice.config sluice.contract sluice.envoy_identity sluice.keys"
         " sluice.user_agent xds.protocol"
     ),
-    "xds.istio": "protos sluice.config sluice.contract xds.resources",
-    "xds.rollout": "sluice.contract xds.events xds.protocol xds.resources xds.waiting",
+    "xds.istio": "protos sluice.config sluice.contract xds.protocol xds.resources",
+    "xds.rollout": ("sluice.contract xds.events xds.istio xds.protocol xds.resources xds.waiting"),
     "xds.envoys": (
         "protos sluice.config sluice.contract sluice.http sluice.printable sluice.state_changes"
         " xds.events xds.protocol"
@@ -148,8 +148,8 @@ DEPENDENCIES = {
         "sluice.config xds.canary xds.envoys xds.events xds.protocol xds.resources xds.rollout"
     ),
     "xds.delivery": (
-        "sluice.config sluice.contract sluice.keys xds.candidate xds.resources xds.rollout"
-        " xds.sources xds.sources.endpoints xds.sources.store xds.state xds.waiting"
+        "sluice.config sluice.contract sluice.keys xds.candidate xds.istio xds.resources"
+        " xds.rollout xds.sources xds.sources.endpoints xds.sources.store xds.state xds.waiting"
     ),
     "xds.admin.api": "sluice.config sluice.contract sluice.http sluice.printable",
     "xds.admin": (
@@ -164,8 +164,8 @@ DEPENDENCIES = {
     "xds.tasks": "",
     "xds.main": (
         "sluice.config sluice.http sluice.identity xds.admin xds.canary xds.candidate xds.envoys"
-        " xds.events xds.pipeline xds.protocol xds.rollout xds.sources xds.sources.endpoints"
-        " xds.sources.store xds.state xds.tasks"
+        " xds.events xds.istio xds.pipeline xds.protocol xds.rollout xds.sources"
+        " xds.sources.endpoints xds.sources.store xds.state xds.tasks"
     ),
     "examples": "protos",
 }

@@ -56,10 +56,11 @@ from xds.envoys.load_reports import LoadReportReader
 from xds.envoys.observations import Observations
 from xds.envoys.reports import ReportService
 from xds.envoys.worker_reports import WorkerReportReader
+from xds.istio.mcp import istiod_server
 from xds.protocol import resource_types
 from xds.protocol.authorization import Authorization
 from xds.protocol.client_status import ClientStatusService
-from xds.protocol.identity import node_identities, xds_credentials
+from xds.protocol.identity import istiod_credentials, node_identities, xds_credentials
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import XdsServer
 from xds.protocol.services import SERVICES
@@ -76,12 +77,16 @@ OTHER_METHODS = (
 )
 """Methods of the xDS port beside those of xDS."""
 
+OPEN_METHODS = ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",)
+"""Methods that say nothing of the gateway."""
+
 NOW = datetime.now(UTC)
 
 SNAPSHOT = Snapshot.of(
     {
         resource_types.CLUSTER: {"c": Resource.of(b"cluster")},
         resource_types.POLICY: {"p": Resource.of(b"policy")},
+        resource_types.VIRTUAL_SERVICE: {"n/v": Resource.of(b"routes")},
     },
     "v1",
 )
@@ -229,6 +234,65 @@ def test_a_stranger_gets_and_changes_nothing_by_xds(folder: Path, stranger: str)
             assert list(server.nodes) == []
             assert server.nodes.nack() is None
             assert not server.nodes.nacks
+
+    asyncio.run(test())
+
+
+@asynccontextmanager
+async def source_of_istiod(config: GatewayConfig) -> AsyncIterator[Xds]:
+    """The server for istiod. `nodes` are those of the gateway."""
+    istiods = Nodes(time.time)
+    nodes = Nodes(time.time, followers=(istiods,))
+    nodes.publish(SNAPSHOT)
+    assert config.mcp is not None
+    server = istiod_server(istiods, config.mcp, istiod_credentials(config, Path()))
+    await server.start()
+    try:
+        yield Xds(config.mcp.address, nodes, Observations())
+    finally:
+        await server.stop()
+
+
+def with_mcp(folder: Path, *, tls: bool) -> GatewayConfig:
+    mcp = {"address": free_address(), "tls": tls}
+    section = {"hosts": ["a.example"], "gateways": ["g"], "mcp": mcp}
+    known = identity(folder).model_dump(mode="json", exclude_none=True)
+    return GatewayConfig.model_validate({**known, "istio": section})
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_everyone_may_read_routes_of_a_mesh_and_nothing_else(folder: Path, *, tls: bool) -> None:
+    """istiod has no credentials."""
+
+    async def test() -> None:
+        stranger = client(folder) if tls else NO_CREDENTIALS
+        async with source_of_istiod(with_mcp(folder, tls=tls)) as server:
+            for each in resource_types.ALL:
+                found = await server.resources(stranger, each.url)
+                assert found == (each is resource_types.VIRTUAL_SERVICE)
+            nack = DiscoveryRequest(type_url=resource_types.VIRTUAL_SERVICE.url)
+            nack.error_detail.message = "no"
+            message = nack.SerializeToString()
+            await first_response(server.address, ADS_STREAM, message, stranger)
+            for method in {*discovery_methods(), *OTHER_METHODS} - {ADS_STREAM, *OPEN_METHODS}:
+                with pytest.raises(RpcError) as refused:
+                    await first_response(server.address, method, message, stranger)
+                assert refused.value.code is StatusCode.UNIMPLEMENTED, method
+            assert list(server.nodes) == []
+            assert not server.nodes.nacks
+            assert server.nodes.nack() is None
+
+    asyncio.run(test())
+
+
+def test_with_tls_the_server_for_istiod_takes_no_plain_text(folder: Path) -> None:
+    async def test() -> None:
+        async with source_of_istiod(with_mcp(folder, tls=True)) as server:
+            url = resource_types.VIRTUAL_SERVICE.url
+            assert await is_refused(server.resources(NO_CREDENTIALS, url))
+            other = replace(client(folder), ca=folder / "other" / "ca.crt")
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await server.resources(other, url)
 
     asyncio.run(test())
 

@@ -30,10 +30,16 @@ from xds.envoys.reports import ReportService
 from xds.envoys.trials import TrafficTrials
 from xds.envoys.worker_reports import WorkerReportReader
 from xds.events import Events
+from xds.istio.mcp import MAX_STREAMS, istiod_server
 from xds.pipeline import Pipeline, start_pipeline
 from xds.protocol.authorization import Authorization
 from xds.protocol.client_status import ClientStatusService
-from xds.protocol.identity import NodeIdentities, node_identities, xds_credentials
+from xds.protocol.identity import (
+    NodeIdentities,
+    istiod_credentials,
+    node_identities,
+    xds_credentials,
+)
 from xds.protocol.nodes import Nodes
 from xds.protocol.server import Service, XdsServer
 from xds.rollout.rollout import Rollout
@@ -102,14 +108,27 @@ _MMAP_THRESHOLD, _ARENA_MAX = -3, -8
 
 @dataclass(frozen=True, slots=True)
 class _Xds:
-    """The xDS server, and what it records. `served`: the config of the start, and its addresses."""
+    """The xDS servers, and what they record. `served`: the config of the start, and its addresses.
+
+    `servers`: that of Envoys and workers, and that of istiod if there is one. `istiods`: its nodes.
+    """
 
     served: GatewayConfig
-    server: XdsServer
+    servers: tuple[XdsServer, ...]
     nodes: Nodes
+    istiods: Nodes
     observations: Observations
     events: Events
     identities: NodeIdentities | None
+
+    async def start(self) -> None:
+        """Start to listen."""
+        for each in self.servers:
+            await each.start()
+
+    async def stop(self) -> None:
+        """End every stream, and stop listening."""
+        await asyncio.gather(*(each.stop() for each in self.servers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,21 +152,23 @@ async def run(options: StartOptions, explainer: Explainer | None = None) -> None
         first = await first_config(options, store)
         xds = _create_xds(first.reading.loaded.config, options)
         # Nodes connect while the first config compiles.
-        await xds.server.start()
+        await xds.start()
         try:
             plane = await _create_plane(options, store, first, xds)
             await _serve(options, xds, plane, explainer)
         finally:
-            await xds.server.stop()
+            await xds.stop()
     finally:
         await store.close()
     log.info("stopped")
 
 
 def _create_xds(started: GatewayConfig, options: StartOptions) -> _Xds:
-    """The xDS server, with the services for reports and for operators."""
+    """The xDS servers, with the services for reports and for operators."""
     served, directory, events = _served(started, options), options.names_below, Events()
-    nodes, observations = Nodes(time.time, events), Observations()
+    # Strangers may connect to the server of istiod, so its clients emit no events.
+    istiods = Nodes(time.time, max_streams=MAX_STREAMS)
+    nodes, observations = Nodes(time.time, events, (istiods,)), Observations()
     observations.expect(partial(reporting_nodes, nodes))
     identities = node_identities(served, directory)
     readers = (LoadReportReader(), WorkerReportReader())
@@ -160,7 +181,10 @@ def _create_xds(started: GatewayConfig, options: StartOptions) -> _Xds:
         xds_credentials(served.identity, directory),
         None if identities is None else Authorization(identities.role),
     )
-    return _Xds(served, server, nodes, observations, events, identities)
+    servers = [server]
+    if served.mcp is not None:
+        servers.append(istiod_server(istiods, served.mcp, istiod_credentials(served, directory)))
+    return _Xds(served, tuple(servers), nodes, istiods, observations, events, identities)
 
 
 def _served(started: GatewayConfig, options: StartOptions) -> GatewayConfig:
@@ -176,7 +200,9 @@ async def _create_plane(
     """Compile the first config, and create what rolls it out. Raises ConfigError and StoreError."""
     nodes, observations, events = xds.nodes, xds.observations, xds.events
     section, key_sets = xds.served.control_plane, FetchedKeySets()
-    rollout = Rollout(nodes, section.ack_timeout, events=events)
+    mcp = xds.served.mcp
+    propagation = 0.0 if mcp is None else mcp.propagation
+    rollout = Rollout(nodes, section.ack_timeout, events=events, propagation=propagation)
     endpoints = DiscoveredEndpoints([EndpointFiles(options.names_below), KubernetesServices()])
     trials = TrafficTrials(observations)
     pipeline = await start_pipeline(
@@ -191,7 +217,14 @@ async def _create_plane(
         trials.begin_stage,
     )
     state = ControlPlaneState(
-        pipeline.source.name, pipeline.compiled, nodes, rollout, observations, endpoints, events
+        pipeline.source.name,
+        pipeline.compiled,
+        nodes,
+        rollout,
+        observations,
+        endpoints,
+        events,
+        xds.istiods,
     )
     if xds.identities is not None:
         xds.identities.config = lambda: state.config
@@ -234,8 +267,11 @@ async def _serve(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await xds.server.report_serving()
+    for each in xds.servers:
+        await each.report_serving()
     log.info("xDS on %s, HTTP on %s", section.xds, section.http)
+    if xds.served.mcp is not None:
+        log.info("config source of istiod on %s", xds.served.mcp.address)
     pipeline.follower.log_valid(pipeline.compiled)
     serving = asyncio.create_task(admin.serve([listener]), name="the admin HTTP server")
     running = {

@@ -31,7 +31,10 @@ class EndpointErrors(Protocol):
 
 
 class ControlPlaneState:
-    """Combines the states of source, rollout and nodes. `source` is the config source's name."""
+    """Combines the states of source, rollout and nodes. `source` is the config source's name.
+
+    `istiods`: the clients of the config source of istiod.
+    """
 
     def __init__(
         self,
@@ -42,9 +45,11 @@ class ControlPlaneState:
         observations: Observations | None = None,
         endpoints: EndpointErrors | None = None,
         events: Events | None = None,
+        istiods: Nodes | None = None,
     ) -> None:
         self.source = source
         self.nodes = nodes
+        self.istiods = Nodes(nodes.now) if istiods is None else istiods
         self.rollout = rollout
         self._compiled = compiled
         self._endpoints = endpoints

@@ -308,7 +308,7 @@ def _check_exposure(config: GatewayConfig, callout: Callout, metrics: MetricsEnd
     telemetry = config.telemetry.model_copy(update={"metrics": metrics})
     used = config.model_copy(update={"callout": callout, "telemetry": telemetry})
     for path, message in exposed_addresses(used):
-        if path[0] != "control_plane":
+        if path[0] not in ("control_plane", "istio"):
             raise UsageError(f"{'.'.join(map(str, path))}: {message}")
 
 

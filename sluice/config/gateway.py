@@ -20,6 +20,7 @@ from sluice.config.istio import Istio
 from sluice.config.limits import Limits
 from sluice.config.listener_tls import ListenerTls
 from sluice.config.listening import Servers, check_addresses
+from sluice.config.mcp import Mcp
 from sluice.config.models import Model, Models, Version
 from sluice.config.node_groups import MAX_GROUPS, NodeGroups
 from sluice.config.rollout import RolloutSettings
@@ -409,6 +410,7 @@ class GatewayConfig(Strict):
             self.control_plane.xds,
             self.callout.addresses(),
             self.telemetry.metrics.address,
+            None if self.mcp is None else self.mcp.address,
         )
         check_addresses(servers, self._servers_on)
         for name, group in self.node_groups.items():
@@ -505,6 +507,19 @@ class GatewayConfig(Strict):
                     raise invalid(message, (*path, "headers_from_secret"))
         return self
 
+    @model_validator(mode="after")
+    def _mcp_has_a_certificate(self) -> Self:
+        encrypted = self.identity is not None and self.identity.control_plane is not None
+        if self.mcp is not None and self.mcp.tls and not encrypted:
+            message = "TLS needs a certificate: write identity.control_plane, or set tls: false"
+            raise invalid(message, ("istio", "mcp", "tls"))
+        return self
+
+    @property
+    def mcp(self) -> Mcp | None:
+        """How the control plane serves istiod; None if it does not."""
+        return None if self.istio is None else self.istio.mcp
+
     def referring_versions(self) -> Iterator[tuple[tuple[str, str, str, str], Version]]:
         """The versions with a reference (`Version.refers`), with their key paths."""
         for model_name, model in self.models.items():
@@ -574,6 +589,14 @@ def exposed_addresses(config: GatewayConfig) -> Iterator[tuple[KeyPath, str]]:
                 f"such as 127.0.0.1:{split_host_port(address)[1]}, set {' and '.join(missing)} "
                 f"(`sluice certs` makes certificates), or set {name}.allow_insecure: true",
             )
+    mcp = config.mcp
+    if mcp is not None and not mcp.allow_insecure and _is_reachable(mcp.address):
+        yield (
+            ("istio", "mcp", "address"),
+            f"other machines can reach {mcp.address}, and istiod has no credentials: let a network "
+            "policy admit only istiod and set istio.mcp.allow_insecure: true, or write a loopback "
+            f"address such as 127.0.0.1:{split_host_port(mcp.address)[1]}",
+        )
 
 
 def _is_reachable(address: str) -> bool:

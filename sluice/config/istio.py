@@ -5,6 +5,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from sluice.config.invalid import check_distinct, invalid
+from sluice.config.mcp import Mcp
 from sluice.config.pattern import Pattern
 from sluice.config.values import HostName, Strict
 
@@ -53,7 +54,7 @@ MeshCallers = Literal["none", "callout", "weights"]
 class Istio(Strict):
     """How an Istio mesh routes the requests of the models.
 
-    `sluice export istio` prints the resources.
+    `sluice export istio` prints the resources. With `mcp`, the control plane serves them to istiod.
     """
 
     hosts: tuple[MeshHost, ...] = Field(
@@ -98,6 +99,12 @@ class Istio(Strict):
         description="Ports of Kubernetes services by `NAMESPACE/SERVICE`, where the number differs "
         "from `endpoints_from.kubernetes.port`. Without it, a `port` that is a name means the only "
         "port of the service.",
+    )
+
+    mcp: Mcp | None = Field(
+        None,
+        description="The control plane as a config source of istiod. Default: istiod gets the "
+        "resources by `kubectl apply`.",
     )
 
     @model_validator(mode="after")

@@ -39,6 +39,7 @@ class Servers:
     xds: str
     workers: tuple[str, ...]
     metrics: str
+    mcp: str | None = None
     listener_path: KeyPath = ("listener", "address")
 
 
@@ -129,6 +130,8 @@ def _machines(servers: Servers) -> Iterator[list[Named]]:
         (("control_plane", "http"), servers.http),
         (("control_plane", "xds"), servers.xds),
     ]
+    if servers.mcp is not None:
+        plane.append((("istio", "mcp", "address"), servers.mcp))
     tcp = [each for each in servers.workers if not each.startswith("unix:")]
     callout: list[Named] = [(("callout", "address"), address) for address in tcp]
     callout.append((("telemetry", "metrics", "address"), servers.metrics))

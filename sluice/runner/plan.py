@@ -56,6 +56,8 @@ def control_plane(
     if reader_token is not None:
         argv += ["--reader-token", str(reader_token)]
     listens = [config.control_plane.http, config.control_plane.xds]
+    if config.mcp is not None:
+        listens.append(config.mcp.address)
     return ProcessSpec("control plane", argv, listens, _environment())
 
 

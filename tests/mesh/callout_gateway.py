@@ -6,7 +6,7 @@ An Envoy that istiod configures forwards the traffic, and asks this callout.
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
@@ -20,7 +20,8 @@ from tests.mesh.processes import Process
 class CalloutGateway(Gateway):
     """A gateway whose `config` tests may edit while it runs. It has no address for clients.
 
-    Worker N of the callout listens on TCP, on the port of `config["callout"]["address"]` + N.
+    `arguments` are those of the control plane. Worker N of the callout listens on TCP, on the port
+    of `config["callout"]["address"]` + N.
     """
 
     started: list[Process] = field(default_factory=list)
@@ -35,10 +36,25 @@ class CalloutGateway(Gateway):
         models = plan.demo_models(load(self.file), faults=True)
         if models is not None:
             self._run("models", models.argv, models.environment)
-        for name in ("control-plane", "callout"):
-            argv = [sys.executable, "-P", "-m", "sluice.cli", name, str(self.file)]
-            self._run(name, argv, {"PYTHONPATH": os.pathsep.join(sys.path)})
+        self._start_control_plane()
+        self._run_command("callout")
         eventually(self._ready, START_TIMEOUT)
+
+    def restart_control_plane(self, while_stopped: Callable[[], None] = lambda: None) -> None:
+        """End the control plane, call `while_stopped`, and start it again on the same addresses."""
+        (stopped,) = (each for each in self.started if each.name == "control-plane")
+        stopped.stop()
+        self.started.remove(stopped)
+        while_stopped()
+        self._start_control_plane()
+        eventually(self._ready, START_TIMEOUT)
+
+    def _start_control_plane(self) -> None:
+        self._run_command("control-plane", *self.arguments)
+
+    def _run_command(self, name: str, *arguments: str) -> None:
+        argv = [sys.executable, "-P", "-m", "sluice.cli", name, str(self.file), *arguments]
+        self._run(name, argv, {"PYTHONPATH": os.pathsep.join(sys.path)})
 
     def _run(self, name: str, argv: Sequence[str], environment: Mapping[str, str] | None) -> None:
         self.started.append(Process(name, argv, self.directory, environment))

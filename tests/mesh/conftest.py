@@ -153,14 +153,15 @@ def istio_envoy(mesh_folder: Path, _ended_last: ExitStack) -> Callable[..., Isti
 def callout_gateway(mesh_folder: Path, _ended_last: ExitStack) -> Callable[..., CalloutGateway]:
     """Starts control plane, callout workers and example models: `callout_gateway(config)`.
 
-    The default config is `base_config("callout")`. It runs until `stop()`, or the end of the
-    session.
+    More arguments are those of `sluice control-plane`. The default config is
+    `base_config("callout")`. It runs until `stop()`, or the end of the session.
     """
     started: list[CalloutGateway] = []
 
-    def start(config: Config | None = None) -> CalloutGateway:
+    def start(config: Config | None = None, *arguments: str) -> CalloutGateway:
         folder = mesh_folder / f"gateway-{len(started)}"
-        created = CalloutGateway(config or base_config("callout"), directory=folder)
+        chosen = config or base_config("callout")
+        created = CalloutGateway(chosen, directory=folder, arguments=list(arguments))
         _ended_last.callback(created.stop)
         started.append(created)
         created.start()

@@ -173,6 +173,28 @@ async def test_a_node_connects_while_the_first_config_compiles(
     await asyncio.wait([running])
 
 
+async def test_istiod_gets_the_routes_of_the_config_in_force(tmp_path: Path) -> None:
+    file, ports = tmp_path / "gateway.yaml", free_ports(3)
+    xds, http, mcp = (f"127.0.0.1:{port}" for port in ports)
+    version = "{endpoints: [{address: '127.0.0.1:9'}]}"
+    file.write_text(
+        f"control_plane: {{xds: '{xds}', http: '{http}'}}\n"
+        f"istio: {{hosts: [a.example], gateways: [g], "
+        f"mcp: {{address: '{mcp}', propagation: 0.1s}}}}\n"
+        f"models: {{m: {{access: {{public: true}}, versions: {{v1: {version}}}}}}}\n"
+    )
+    running = asyncio.create_task(run(StartOptions(file)))
+    async with asyncio.timeout(30), grpc.aio.insecure_channel(mcp) as channel:
+        call = channel.stream_stream(
+            ADS_STREAM, DiscoveryRequest.SerializeToString, DiscoveryResponse.FromString
+        )(wait_for_ready=True)
+        await call.write(DiscoveryRequest(type_url="networking.istio.io/v1/VirtualService"))
+        (resource,) = (await call.read()).resources
+        assert b"m/v1" in resource.value
+    running.cancel()
+    await asyncio.wait([running])
+
+
 def envoy_admin(node: str) -> Starlette:
     async def info(_: Request) -> Response:
         return JSONResponse({"node": {"id": node}})

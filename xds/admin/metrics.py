@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from typing import get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -14,6 +15,8 @@ from xds.envoys.observations import Observations
 from xds.envoys.reporters import SOURCES
 from xds.protocol import resource_types
 from xds.protocol.client_streams import by_client
+from xds.protocol.nodes import NodeKind
+from xds.protocol.resource_types import ResourceType
 from xds.state import ControlPlaneState
 
 HELP = {
@@ -50,7 +53,8 @@ class StateCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """The current metrics."""
         state, rollout = self._state, self._state.rollout
-        kinds = Counter(streams[0].kind for streams in by_client(state.nodes))
+        every = (state.nodes, state.istiods)
+        kinds = Counter(streams[0].kind for nodes in every for streams in by_client(nodes))
         versions = {rollout.version: 1} if rollout.version is not None else {}
         return [
             _gauge("sluice_xds_version_info", "version", versions),
@@ -59,9 +63,7 @@ class StateCollector(Collector):
             _gauge("sluice_xds_config_timestamp_seconds", value=state.changed_at),
             _counter("sluice_xds_config_reads_total", "result", state.reads),
             _gauge("sluice_xds_models", value=len(state.config.models)),
-            _gauge(
-                "sluice_xds_nodes", "kind", {k: kinds[k] for k in ("envoy", "callout", "unknown")}
-            ),
+            _gauge("sluice_xds_nodes", "kind", {k: kinds[k] for k in get_args(NodeKind)}),
             _gauge("sluice_xds_endpoints", "state", count_states(state.fleet.envoys)),
             _gauge(
                 "sluice_xds_envoy_answers",
@@ -74,13 +76,17 @@ class StateCollector(Collector):
             *(
                 _counter(name, "type", {each.name: counts[each] for each in resource_types.ALL})
                 for name, counts in (
-                    ("sluice_xds_pushes_total", state.nodes.pushes),
-                    ("sluice_xds_pushed_bytes_total", state.nodes.pushed_bytes),
-                    ("sluice_xds_acks_total", state.nodes.acks),
-                    ("sluice_xds_nacks_total", state.nodes.nacks),
+                    ("sluice_xds_pushes_total", _sum(each.pushes for each in every)),
+                    ("sluice_xds_pushed_bytes_total", _sum(each.pushed_bytes for each in every)),
+                    ("sluice_xds_acks_total", _sum(each.acks for each in every)),
+                    ("sluice_xds_nacks_total", _sum(each.nacks for each in every)),
                 )
             ),
         ]
+
+
+def _sum(counts: Iterable[Counter[ResourceType]]) -> Counter[ResourceType]:
+    return sum(counts, Counter())
 
 
 def _traffic(observations: Observations) -> Iterator[Metric]:

@@ -153,9 +153,13 @@ def status_of(state: ControlPlaneState, placement: PlacementCache | None = None)
 
 
 def node_statuses(state: ControlPlaneState) -> list[NodeStatus]:
-    """The connected nodes."""
+    """The connected nodes, with those of a mesh."""
     groups = state.config.node_groups
-    found = [_node(streams, state.nodes, groups) for streams in by_client(state.nodes)]
+    found = [
+        _node(streams, nodes, groups)
+        for nodes in (state.nodes, state.istiods)
+        for streams in by_client(nodes)
+    ]
     return sorted(found, key=lambda node: (node.kind, node.id))
 
 

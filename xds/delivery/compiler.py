@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from sluice.config import GatewayConfig
 from sluice.config.checked import LoadedConfig
 from sluice.keys.key_set import KeySet
+from xds.istio.served import with_istio
 from xds.resources.compiled import CompiledConfig, compile_config
 from xds.resources.found_endpoints import FoundEndpoints
 from xds.sources.endpoints.discovered import DiscoveredEndpoints, endpoints_of
@@ -76,8 +77,8 @@ class Compiler:
         try:
             key_sets = self._key_sets.usable(loaded.config.auth.issuers)
             known = None if self._latest is None else self._latest.of(loaded, key_sets, found)
-            compiled = known or compile_config(
-                loaded, self._started, key_sets, found, keep=not dry_run
+            compiled = known or with_istio(
+                compile_config(loaded, self._started, key_sets, found, keep=not dry_run)
             )
         except Exception as error:
             raise unexpected_error(self._name, error) from None

@@ -51,7 +51,7 @@ class ResponseEncoder:
         serialized = self._changes.get(changes)
         if serialized is not None:
             return (serialized,)
-        url = resource_type.url.encode()
+        url = _message_url(resource_type)
         named = (_named(url, name, resource) for name, resource in changes.resources.items())
         parts = [part for each in named for part in field(_RESOURCES, *each)]
         if len(changes.resources) < _SHARED:
@@ -65,7 +65,7 @@ class ResponseEncoder:
         latest = self._latest.get(resource_type)
         if latest is not None and latest[0] is resources:
             return (latest[1],)
-        url = resource_type.url.encode()
+        url = _message_url(resource_type)
         packed = (_packed(url, name, resource) for name, resource in resources.items())
         parts = [part for each in packed for part in field(_RESOURCES, *each)]
         if len(resources) < _SHARED:
@@ -83,6 +83,10 @@ _RESOURCES: Final = 2
 
 _RESOURCE: Final = 2
 """Field number of Resource.resource."""
+
+
+def _message_url(resource_type: ResourceType) -> bytes:
+    return (resource_type.message_url or resource_type.url).encode()
 
 
 def _packed(url: bytes, name: str, resource: Resource) -> Parts:

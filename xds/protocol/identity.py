@@ -26,6 +26,17 @@ def xds_credentials(identity: Identity | None, directory: Path) -> grpc.ServerCr
     return server_credentials(files)
 
 
+def istiod_credentials(config: GatewayConfig, directory: Path) -> grpc.ServerCredentials | None:
+    """TLS of the server for istiod, which has no certificate as a client; None without it.
+
+    Raises OSError for files that cannot be used.
+    """
+    files = control_plane_files(config.identity, directory)
+    if files is None or config.mcp is None or not config.mcp.tls:
+        return None
+    return server_credentials(TlsFiles(files.certificate, files.key))
+
+
 class NodeIdentities:
     """Knows Envoy and the callout by their certificates or tokens.
 

@@ -6,7 +6,7 @@ The rollout decides which snapshot is published.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Final, Literal
 
@@ -18,7 +18,7 @@ from xds.events import Events
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
 from xds.protocol.shared_names import OverLimitError
-from xds.protocol.snapshot import EMPTY, Snapshot, TypeVersion
+from xds.protocol.snapshot import EMPTY, Snapshot, TypeVersion, default_variant
 from xds.protocol.stream import Acknowledgement, Stream
 
 MAX_STREAMS = 4096
@@ -43,7 +43,7 @@ ENVOY_TYPES: Final = frozenset(
 )
 """Types to which only an Envoy subscribes. Other clients may know the name of a listener."""
 
-NodeKind = Literal["envoy", "callout", "unknown"]
+NodeKind = Literal["envoy", "callout", "istiod", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,8 @@ class Node:
         """The kind of node, derived from the types that the node has subscribed to."""
         if resource_types.POLICY in self.stream.types:
             return "callout"
+        if not self.stream.types.keys().isdisjoint(resource_types.ISTIO):
+            return "istiod"
         separate = self.stream.types and not self.stream.aggregated
         return "envoy" if separate or not ENVOY_TYPES.isdisjoint(self.stream.types) else "unknown"
 
@@ -119,14 +121,20 @@ class Nodes:
 
     `progress` is set when a node sends a request or disconnects. `pushes`, `pushed_bytes`, `acks`
     and `nacks` count responses, their bytes, ACKs and NACKs by type since the start.
+
+    `followers` get each published snapshot too, without its variants. No rollout waits for their
+    nodes, and these reject nothing for others.
     """
 
     def __init__(
         self,
         now: Callable[[], float],
         events: Events | None = None,
+        followers: "Sequence[Nodes]" = (),
+        max_streams: int = MAX_STREAMS,
     ) -> None:
         self.now = now
+        self._followers, self._max_streams = followers, max_streams
         self._nodes: set[Node] = set()
         self._behind: set[Node] = set()
         self._snapshot = EMPTY
@@ -170,11 +178,13 @@ class Nodes:
                 node.variant = snapshot.variant_of(node)
             self._update(node)
             node.wake.set()
+        for each in self._followers:
+            each.publish(replace(snapshot, variants={}, variant_of=default_variant))
 
     def connect(self, stream: Stream) -> Node:
         """Add a node with a new stream. Raises OverLimitError if there are too many."""
-        if len(self._nodes) >= MAX_STREAMS:
-            raise OverLimitError(f"more than {MAX_STREAMS} streams")
+        if len(self._nodes) >= self._max_streams:
+            raise OverLimitError(f"more than {self._max_streams} streams")
         node = Node(stream, connected_at=self.now())
         self._nodes.add(node)
         self._update(node)

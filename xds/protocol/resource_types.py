@@ -1,6 +1,7 @@
 """The resource types that the control plane serves: one row for each.
 
-A new type is one row here and in `ALL`, and one compiler function in `xds.resources.build`.
+A new type is one row here and in `ALL`, and one compiler function in `xds.resources.build`. The
+types of Istio are for istiod, on a port of their own (`xds.istio`).
 """
 
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ class ResourceType:
 
     `make_before_break`: other resources refer to resources of this type by name. A rollout adds
     resources of this type before those that refer to them, and removes them after the references.
+
+    `message_url`: the type URL of the message that a resource is; empty if it is `url`.
     """
 
     url: str
@@ -45,6 +48,7 @@ class ResourceType:
     make_before_break: bool = False
     service: str = ""
     method: str = ""
+    message_url: str = ""
 
 
 RUNTIME: Final = ResourceType(
@@ -115,7 +119,36 @@ RATE_LIMIT: Final = ResourceType(
     wildcard=True,
 )
 
-ALL: Final = (
+MCP_RESOURCE_URL: Final = "type.googleapis.com/istio.mcp.v1alpha1.Resource"
+"""The message in which istiod expects each resource, with its namespace, name and version."""
+
+SERVICE_ENTRY: Final = ResourceType(
+    "networking.istio.io/v1/ServiceEntry",
+    "service_entries",
+    wildcard=True,
+    make_before_break=True,
+    message_url=MCP_RESOURCE_URL,
+)
+DESTINATION_RULE: Final = ResourceType(
+    "networking.istio.io/v1/DestinationRule",
+    "destination_rules",
+    wildcard=True,
+    make_before_break=True,
+    message_url=MCP_RESOURCE_URL,
+)
+VIRTUAL_SERVICE: Final = ResourceType(
+    "networking.istio.io/v1/VirtualService",
+    "virtual_services",
+    wildcard=True,
+    # The callout decides by names of routes, which the mesh must have first.
+    make_before_break=True,
+    message_url=MCP_RESOURCE_URL,
+)
+
+ISTIO: Final = (SERVICE_ENTRY, DESTINATION_RULE, VIRTUAL_SERVICE)
+"""Types that istiod gets, by group, version and kind: hosts before routes."""
+
+OWN: Final = (
     RUNTIME,
     CLUSTER,
     ENDPOINT,
@@ -126,8 +159,12 @@ ALL: Final = (
     POLICY,
     RATE_LIMIT,
 )
-"""In push order, which is the order of the xDS protocol: CDS, EDS, LDS, RDS. A type comes after its
-`referrer`. Extensions (ECDS) come before routes: a revoked key is refused before Envoy has loaded a
-large table of routes."""
+"""The types of Envoys and workers, in push order, which is the order of the xDS protocol: CDS, EDS,
+LDS, RDS. A type comes after its `referrer`. Extensions (ECDS) come before routes: a revoked key is
+refused before Envoy has loaded a large table of routes."""
 
-BY_URL: Final[Mapping[str, ResourceType]] = {each.url: each for each in ALL}
+ALL: Final = (*OWN, *ISTIO)
+"""Every type, in push order."""
+
+BY_URL: Final[Mapping[str, ResourceType]] = {each.url: each for each in OWN}
+"""The types that Envoys and workers get."""

@@ -27,7 +27,6 @@ from xds.protocol.reflection import (
     report_serving,
 )
 from xds.protocol.request_log import RequestLog
-from xds.protocol.resource_types import BY_URL, ResourceType
 from xds.protocol.sending import SEND_TIMEOUT, Sending
 from xds.protocol.services import SERVICES, DiscoveryService, Variant
 from xds.protocol.shared_names import OverLimitError
@@ -44,7 +43,6 @@ STOP_GRACE = 1.0
 that a client reconnects without a warning."""
 
 OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_REQUEST),
     ("grpc.max_send_message_length", -1),
     # Allow clients' keepalive pings: Envoy sends one every 10 s. By default, gRPC counts them as
     # abuse and closes the connection.
@@ -75,17 +73,10 @@ class Context(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Method:
-    """A method of a service. The service of one type also takes requests that name no type."""
+    """A method of a service."""
 
     service: DiscoveryService
     variant: Variant
-
-    def type_of(self, message: Request) -> ResourceType | None:
-        """The type of a request; None if the method does not serve it."""
-        only = self.service.type
-        if only is None:
-            return BY_URL.get(message.type_url)
-        return only if message.type_url in ("", only.url) else None
 
 
 class Service(Protocol):
@@ -110,8 +101,8 @@ class XdsServer:
 
     `credentials`: TLS; None for a server without it. `authorization` checks every call; without it,
     everyone may make every call. `sending` bounds the memory of responses. A client that does not
-    take a response within `send_timeout` seconds loses its connection. Raises OSError if the
-    address is in use.
+    take a response within `send_timeout` seconds loses its connection. `discovery`: the services of
+    xDS. `max_request`: maximum bytes of a request. Raises OSError if the address is in use.
     """
 
     def __init__(
@@ -124,6 +115,8 @@ class XdsServer:
         *,
         sending: Sending | None = None,
         send_timeout: float = SEND_TIMEOUT,
+        discovery: Sequence[DiscoveryService] = SERVICES,
+        max_request: int = MAX_REQUEST,
     ) -> None:
         self._nodes = nodes
         self._sending, self._send_timeout = sending or Sending(), send_timeout
@@ -132,13 +125,14 @@ class XdsServer:
         self._stopping = asyncio.Event()
         self._streams: set[asyncio.Task[object]] = set()
         self._server = grpc.aio.server(
-            options=OPTIONS, interceptors=(authorization or Receiving(),)
+            options=(*OPTIONS, ("grpc.max_receive_message_length", max_request)),
+            interceptors=(authorization or Receiving(),),
         )
         self._server.add_generic_rpc_handlers(
-            (*map(self._handlers, SERVICES), *(service.handler for service in services))
+            (*map(self._handlers, discovery), *(service.handler for service in services))
         )
         self._described = [
-            *(each.description for each in SERVICES),
+            *(each.description for each in discovery),
             *(each.description for each in services),
         ]
         self._health = add_health_and_reflection(self._server, self._described)
@@ -224,7 +218,7 @@ class XdsServer:
                 identified = True
                 self._nodes.identify(node, message.node)
                 request_log.connected()
-            resource_type = method.type_of(message)
+            resource_type = method.service.type_of(message.type_url)
             if resource_type is None:
                 request_log.unknown_type(message.type_url)
                 continue

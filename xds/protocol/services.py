@@ -4,7 +4,7 @@ Each service has a method for each variant of the protocol.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from protos.discovery_pb2 import (
@@ -39,11 +39,24 @@ DELTA: Final = Variant(DeltaDiscoveryRequest, DeltaDiscoveryResponse, DeltaExcha
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryService:
-    """A gRPC service. `type`: the only type that it serves; None for ADS."""
+    """A gRPC service. `type`: the only type that it serves; None for ADS.
+
+    `types`: the types that ADS serves, by the URL that a client requests; None for others.
+    """
 
     name: str
     type: ResourceType | None
     methods: Mapping[str, Variant]
+    types: Callable[[str], ResourceType | None] = field(default=resource_types.BY_URL.get)
+
+    def type_of(self, url: str) -> ResourceType | None:
+        """The type of a request; None if the service does not serve it.
+
+        The service of one type also takes requests that name no type.
+        """
+        if self.type is None:
+            return self.types(url)
+        return self.type if url in ("", self.type.url) else None
 
     @property
     def description(self) -> ServiceDescription:

@@ -26,6 +26,7 @@ RESTART_KEYS: Final = (
     "callout.copies",
     "telemetry.metrics",
     "telemetry.profile",
+    "istio.mcp",
 )
 
 Section = TypeVar("Section", bound=BaseModel)
@@ -44,14 +45,16 @@ def with_started_values(config: GatewayConfig, started: GatewayConfig) -> Gatewa
 
 
 def _value(config: GatewayConfig, key: str) -> object:
+    """The value of a key; None without its section."""
     found: object = config
     for part in key.split("."):
-        found = getattr(found, part)
+        found = None if found is None else getattr(found, part)
     return found
 
 
 def _replaced(section: Section, path: Sequence[str], value: object) -> Section:
     first, *rest = path
     if rest:
-        value = _replaced(getattr(section, first), rest, value)
+        inner = getattr(section, first)
+        value = None if inner is None else _replaced(inner, rest, value)
     return section.model_copy(update={first: value})

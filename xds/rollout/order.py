@@ -12,6 +12,10 @@ The workers keep a staged policy until no Envoy has the routes that are marked f
 
 The filter that verifies tokens needs no order: routes of one config admit no token that the filter
 of another config has verified in another way (`xds.resources.token_headers`).
+
+A mesh (`xds.istio`) gets new hosts and routes first, keeps the old routes until the workers have
+the new policy, and loses old hosts and routes last. istiod accepts resources before its Envoys have
+them, so the steps wait for a time.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -19,10 +23,19 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from sluice.contract.names import STAGED
+from xds.istio.combined import combined_destination_rules, combined_virtual_services
 from xds.protocol import resource_types
-from xds.protocol.resource_types import POLICY, ROUTE, ResourceType
+from xds.protocol.resource_types import (
+    DESTINATION_RULE,
+    ISTIO,
+    POLICY,
+    ROUTE,
+    VIRTUAL_SERVICE,
+    ResourceType,
+)
 from xds.protocol.snapshot import (
     NodeIdentity,
+    Resource,
     Resources,
     ResourceSet,
     Snapshot,
@@ -33,6 +46,13 @@ from xds.protocol.snapshot import (
 MAKE_BEFORE_BREAK: Final = tuple(each for each in resource_types.ALL if each.make_before_break)
 """Types whose resources are added before the other types change, and removed afterwards."""
 
+COMBINED: Final[Mapping[ResourceType, Callable[[Resource, Resource], Resource]]] = {
+    DESTINATION_RULE: combined_destination_rules,
+    VIRTUAL_SERVICE: combined_virtual_services,
+}
+"""Types whose resources have parts for several versions. While such a resource changes, the mesh
+gets the first one with the parts that only the second one has."""
+
 DRAIN: Final = 1.0
 """Seconds before a cluster is removed, for requests that an old policy has sent to this cluster."""
 
@@ -42,7 +62,7 @@ class Step:
     """A snapshot to publish, and what to wait for before the next step.
 
     The step ends `pause` seconds after every node has accepted `types`. `in_force`: the new config
-    is in force after this step.
+    is in force after this step. `extends_mesh`: a mesh gets hosts or routes that it does not have.
     """
 
     name: str
@@ -50,6 +70,7 @@ class Step:
     types: tuple[ResourceType, ...]
     pause: float = 0.0
     in_force: bool = False
+    extends_mesh: bool = False
 
 
 def steps(
@@ -57,6 +78,8 @@ def steps(
     new: Snapshot,
     moves: Collection[tuple[str, str]] = (),
     pending: Collection[ResourceType] = (),
+    propagation: float = 0.0,
+    unsettled: float = 0.0,
 ) -> list[Step]:
     """The steps from the current snapshot to the new one.
 
@@ -65,7 +88,8 @@ def steps(
     A variant takes part if a node has needed it and the new snapshot has it. `moves` are the
     variants of the connected nodes, each with the one that they get (`Nodes.moves`). `pending` are
     types of the current snapshot that nodes may not have accepted, because it was replaced: their
-    steps take place also if nothing changes.
+    steps take place also if nothing changes. `propagation`: seconds until the Envoys of a mesh have
+    what istiod gets. `unsettled`: seconds left until they have what an earlier rollout has added.
     """
     default = _Phases.between(current, new)
     built = {
@@ -92,17 +116,29 @@ def steps(
         return replace(phase(default), variants={**new.variants, **found}, variant_of=variant_of)
 
     plan = []
-    if any(each.makes for each in every) or not set(pending).isdisjoint(MAKE_BEFORE_BREAK):
-        plan.append(Step("make", published(lambda each: each.made), MAKE_BEFORE_BREAK))
+    makes = any(each.makes for each in every) or not set(pending).isdisjoint(MAKE_BEFORE_BREAK)
+    if makes or unsettled:
+        extends = _mesh_differs(default.current, default.made)
+        plan.append(
+            Step(
+                "make",
+                published(lambda each: each.made),
+                MAKE_BEFORE_BREAK,
+                pause=propagation if extends else unsettled,
+                extends_mesh=extends,
+            )
+        )
     decides = any(each.routes for each in every) and any(each.decides for each in every)
     if decides or POLICY in pending:
         plan.append(Step("decide", published(lambda each: each.decided), (POLICY,)))
+    reduces = _mesh_differs(default.switched, default.target)
+    drain = max(DRAIN, propagation) if reduces else DRAIN
     plan.append(
         Step(
             "switch",
             published(lambda each: each.switched, last=not removes),
             resource_types.ALL,
-            pause=DRAIN if removes else 0.0,
+            pause=drain if removes else 0.0,
             in_force=True,
         )
     )
@@ -154,10 +190,11 @@ class _Phases:
     def between(cls, current: Snapshot, new: Snapshot) -> "_Phases":
         """The snapshots between these two."""
         target = new.with_types(_unchanged(current, new))
-        both = {each: _both(each, current, target) for each in MAKE_BEFORE_BREAK}
-        made = current.with_types(both)
+        before = {each: _both(each, current, target, old=True) for each in MAKE_BEFORE_BREAK}
+        after = {each: _both(each, current, target, old=False) for each in COMBINED}
+        made = current.with_types(before)
         policy = {POLICY: _with_staged(current, target)}
-        switched = target.with_types({**both, **policy})
+        switched = target.with_types({**before, **after, **policy})
         return cls(current, made, made.with_types(policy), switched, target)
 
     @property
@@ -180,6 +217,10 @@ class _Phases:
         return not self.target.has_same_resources(self.switched)
 
 
+def _mesh_differs(one: Snapshot, other: Snapshot) -> bool:
+    return any(one.types[each].version != other.types[each].version for each in ISTIO)
+
+
 def _unchanged(current: Snapshot, new: Snapshot) -> Mapping[ResourceType, ResourceSet]:
     return {
         resource_type: old
@@ -197,15 +238,24 @@ def _with_staged(current: Snapshot, new: Snapshot) -> ResourceSet:
     return ResourceSet.of({**staged, **policy.resources}, f"{new.version}-staged")
 
 
-def _both(resource_type: ResourceType, current: Snapshot, new: Snapshot) -> ResourceSet:
+def _both(
+    resource_type: ResourceType, current: Snapshot, new: Snapshot, *, old: bool
+) -> ResourceSet:
     """Old and new resources together. For a name that both have, the new resource.
 
-    If the old or the new ones are all of them, they keep their `version_info`.
+    Or both combined (`COMBINED`): the `old` one with what only the new one has, or the reverse. If
+    the old or the new ones are all of them, they keep their `version_info`.
     """
-    old, added = current.types[resource_type], new.types[resource_type]
+    before, added = current.types[resource_type], new.types[resource_type]
     kept = _kept(resource_type, current, new)
-    both = ResourceSet.of({**kept, **added.resources}, f"{new.version}-make")
-    known = (each for each in (old, added) if each.published and each.version == both.version)
+    resources = {**kept, **added.resources}
+    combine = COMBINED.get(resource_type)
+    if combine is not None:
+        for name in kept.keys() & added.resources.keys():
+            pair = (kept[name], added.resources[name])
+            resources[name] = combine(*(pair if old else reversed(pair)))
+    both = ResourceSet.of(resources, f"{new.version}-make")
+    known = (each for each in (before, added) if each.published and each.version == both.version)
     return next(known, both)
 
 

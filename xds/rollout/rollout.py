@@ -38,6 +38,8 @@ the nodes that have not responded."""
 class Rollout:
     """Rolls out one config at a time. `ack_timeout` is the maximum wait of a step, in seconds.
 
+    `propagation`: seconds until the Envoys of a mesh have what istiod gets; 0 without a mesh.
+
     `clock` returns seconds, as `sleep` counts them. `events` gets the steps, and how each rollout
     ends.
     """
@@ -49,12 +51,16 @@ class Rollout:
         sleep: Sleep = asyncio.sleep,
         events: Events | None = None,
         clock: Callable[[], float] = time.monotonic,
+        propagation: float = 0.0,
     ) -> None:
         self._nodes = nodes
         self._events = RolloutEvents(events or Events(nodes.now))
         self._ack_timeout = ack_timeout
         self._sleep = sleep
         self._clock = clock
+        self._propagation = propagation
+        self._extended_at: float | None = None
+        """When a mesh has got new hosts or routes; None before the first."""
         self.ended = asyncio.Event()
         """Is set when a config is in force, staged or rejected. The reader clears it."""
         self._pending: set[ResourceType] = set()
@@ -164,7 +170,17 @@ class Rollout:
         )
 
     def _steps(self, wanted: Snapshot) -> list[Step]:
-        return steps(self._nodes.snapshot, wanted, self._nodes.moves(wanted), self._pending)
+        unsettled = 0.0
+        if self._extended_at is not None:
+            unsettled = max(0.0, self._extended_at + self._propagation - self._clock())
+        return steps(
+            self._nodes.snapshot,
+            wanted,
+            self._nodes.moves(wanted),
+            self._pending,
+            self._propagation,
+            unsettled,
+        )
 
     async def _take(
         self, task: Task, plan: list[Step], on_in_force: OnInForce | None = None
@@ -192,6 +208,8 @@ class Rollout:
         self._events.on_step(task.target, step.name)
         self._nodes.publish(step.snapshot)
         self._pending.update(step.types)
+        if step.extends_mesh:
+            self._extended_at = self._clock()
 
     def _end(self, task: Task, last: Snapshot, unresponsive: tuple[str, ...]) -> None:
         """Record that a config is in force, and judge it if its plan says so."""

@@ -52,6 +52,26 @@ def test_a_server_without_credentials_needs_a_loopback_address(key: str) -> None
         read({section: {**values, **allowed}})
 
 
+def with_mcp(**mcp: object) -> dict[str, Any]:
+    return {"istio": {"hosts": ["a.example"], "gateways": ["g"], "mcp": mcp}}
+
+
+def test_the_config_source_of_istiod_has_no_credentials_so_it_needs_a_loopback_address() -> None:
+    identified = {"identity": CERTIFICATES, "control_plane": {"access": ACCESS}}
+    for others in ({}, identified):
+        found = error({**others, **with_mcp(address="0.0.0.0:1")})
+        assert found.startswith("gateway.yaml:1: istio.mcp.address: other machines can reach ")
+        assert "set istio.mcp.allow_insecure: true" in found
+    read(with_mcp(address="0.0.0.0:1", allow_insecure=True))
+    read(with_mcp(address="127.0.0.1:1"))
+
+
+def test_tls_of_the_config_source_of_istiod_needs_a_certificate() -> None:
+    tls = with_mcp(address="127.0.0.1:1", tls=True)
+    assert "istio.mcp.tls: TLS needs a certificate" in error(tls)
+    read({"identity": CERTIFICATES, "control_plane": {"access": ACCESS}, **tls})
+
+
 @pytest.mark.parametrize("key", SERVERS)
 def test_a_server_with_certificates_and_access_may_have_any_address(key: str) -> None:
     section, values = SERVERS[key]

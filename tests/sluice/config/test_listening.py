@@ -43,3 +43,10 @@ def test_a_name_of_this_machine_is_no_way_around() -> None:
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:8082", "127.0.0.2:8081", "10.0.0.1:8081"])
 def test_other_addresses_are_allowed(endpoint: str) -> None:
     check("127.0.0.1:8081", f'endpoints: [{{address: "{endpoint}"}}]')
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8081", "0.0.0.0:18000"])
+def test_the_config_source_of_istiod_has_an_address_of_its_own(address: str) -> None:
+    mcp = f'{{address: "{address}", allow_insecure: true}}'
+    with pytest.raises(ConfigError, match=r"istio.mcp.address: another server of this machine has"):
+        loads(f"istio: {{hosts: [a.example], gateways: [g], mcp: {mcp}}}")

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from sluice.config import GatewayConfig
 from tests.xds.sotw_node import SotwNode
 from xds.admin.metrics import HELP, StateCollector
+from xds.admin.status import status_of
 from xds.envoys.reporters import Counts
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
@@ -56,3 +57,25 @@ def test_pushes_acks_nacks_nodes_and_configs_are_counted() -> None:
         assert f"{line}\n" in text
     for name in HELP:
         assert f"# HELP {name} " in text
+
+
+def test_clients_of_the_config_source_of_istiod_are_shown_and_counted() -> None:
+    istiods = Nodes(lambda: 7.0)
+    nodes = Nodes(lambda: 7.0, followers=(istiods,))
+    compiled = CompiledConfig(GatewayConfig(), EMPTY)
+    state = ControlPlaneState("file", compiled, nodes, Rollout(nodes, 1.0), istiods=istiods)
+    nodes.publish(Snapshot.of({}, "v1"))
+    node = SotwNode(istiods)
+    node.send(SotwRequest(resource_types.VIRTUAL_SERVICE))
+    (response,) = node.receive()
+    node.send(SotwRequest(resource_types.VIRTUAL_SERVICE, nonce=response.nonce, error="no"))
+    registry = CollectorRegistry()
+    registry.register(StateCollector(state))
+    text = generate_latest(registry).decode()
+    assert 'sluice_xds_nodes{kind="istiod"} 1.0\n' in text
+    assert 'sluice_xds_nacks_total{type="virtual_services"} 1.0\n' in text
+    (shown,) = status_of(state).nodes
+    assert (shown.kind, shown.types["virtual_services"].reason) == ("istiod", "no")
+    # Nobody else is affected.
+    assert state.error is None
+    assert state.rollout.in_sync

@@ -1,10 +1,13 @@
 """Configs of meshes, and their resources as JSON."""
 
+from pathlib import Path
 from typing import Any
 
 from sluice.config.gateway import GatewayConfig
 from xds.istio.documents import document
 from xds.istio.resources import compile_istio
+
+HERE = Path(__file__).parent
 
 # Any: JSON of a resource.
 Json = dict[str, Any]

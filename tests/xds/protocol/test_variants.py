@@ -11,7 +11,7 @@ from xds.protocol import delta, resource_types
 
 TRANSPORTS = [
     Transport(each, incremental, aggregated)
-    for each in resource_types.ALL
+    for each in resource_types.OWN
     for incremental in (False, True)
     for aggregated in (True, False)
     if aggregated or each.service

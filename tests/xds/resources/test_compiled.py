@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.config import GatewayConfig, policy_document
+from sluice.config import policy_document
 from sluice.config.checked import LoadedConfig
 from sluice.config.load import loads
 from sluice.contract import names
@@ -14,7 +14,8 @@ from xds.resources.compiled import CompiledConfig, compile_config
 from xds.resources.restart import RESTART_KEYS
 
 HERE = Path(__file__).parent
-STARTED = GatewayConfig()
+
+STARTED = loads("istio: {hosts: [a.example], gateways: [g]}")
 CHANGED = """
 identity: {callout: {token_file: a}, envoy: {token_file: b}}
 control_plane:
@@ -27,6 +28,7 @@ callout:
   {address: "127.0.0.1:100", allow_insecure: true, workers: 5, drain_timeout: 1, hang_timeout: 2,
    max_memory: 1MiB, copies: 'unix:/c'}
 telemetry: {metrics: {address: "127.0.0.1:2"}, profile: {secret_file: secret}}
+istio: {hosts: [a.example], gateways: [g], mcp: {address: "127.0.0.1:6"}}
 """
 ACCESS = "control_plane: {access: {tokens: [{name: a, role: reader, secret_file: b}]}}"
 

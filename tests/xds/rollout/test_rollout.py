@@ -10,7 +10,7 @@ from tests.xds.rollout.nodes_in_memory import Client, callout, envoy
 from xds.events import Events
 from xds.protocol import resource_types
 from xds.protocol.nodes import Nodes
-from xds.protocol.snapshot import Resource, Snapshot
+from xds.protocol.snapshot import Resource, ResourceSet, Snapshot
 from xds.resources.compiled import CompiledConfig
 from xds.rollout.rollout import Rollout
 
@@ -81,10 +81,10 @@ class Fleet:
 
 
 @asynccontextmanager
-async def start_fleet(ack_timeout: float = 60.0) -> AsyncIterator[Fleet]:
+async def start_fleet(ack_timeout: float = 60.0, propagation: float = 0.0) -> AsyncIterator[Fleet]:
     events, clock = Events(), Clock()
     nodes = Nodes(lambda: 0.0)
-    rollout = Rollout(nodes, ack_timeout, clock.sleep, events, lambda: clock.now)
+    rollout = Rollout(nodes, ack_timeout, clock.sleep, events, lambda: clock.now, propagation)
     running = asyncio.create_task(rollout.run())
     try:
         yield Fleet(nodes, rollout, clock, events=events)
@@ -403,5 +403,54 @@ def test_a_node_has_the_version_that_it_accepted_completely() -> None:
             worker.acknowledge(worker.waiting.pop())
             await fleet.until_idle()
             assert (proxy.node.version, worker.node.version) == ("a,b", "a,b")
+
+    run(test)
+
+
+def with_hosts(*hosts: str) -> Snapshot:
+    """A config with these hosts in a mesh."""
+    entries = {host: Resource.of(host.encode()) for host in hosts}
+    found = {resource_types.SERVICE_ENTRY: ResourceSet.of(entries, ",".join(hosts))}
+    return snapshot(*hosts).with_types(found)
+
+
+def test_workers_get_a_policy_when_the_mesh_has_had_time_for_its_hosts() -> None:
+    async def test() -> None:
+        async with start_fleet(propagation=3.0) as fleet:
+            worker = callout(fleet.nodes)
+            fleet.clients = [envoy(fleet.nodes), worker]
+            await fleet.roll_out(with_hosts("a"))
+            received = len(worker.history)
+            fleet.submit(with_hosts("a", "b"))
+            await fleet.until_idle()
+            fleet.clock.advance(2.9)
+            await fleet.until_idle()
+            assert fleet.rollout.step == "make"
+            assert len(worker.history) == received
+            fleet.clock.advance(0.2)
+            await fleet.until_idle()
+            assert len(worker.history) > received
+
+    run(test)
+
+
+def test_a_rollout_that_replaces_another_waits_for_the_rest_of_the_time() -> None:
+    async def test() -> None:
+        async with start_fleet(propagation=3.0) as fleet:
+            worker = callout(fleet.nodes)
+            fleet.clients = [envoy(fleet.nodes), worker]
+            await fleet.roll_out(with_hosts("a"))
+            fleet.submit(with_hosts("a", "b"))
+            await fleet.until_idle()
+            fleet.clock.advance(2.0)
+            received = len(worker.history)
+            fleet.submit(with_hosts("b", "a"))
+            await fleet.until_idle()
+            assert fleet.rollout.step == "make"
+            assert len(worker.history) == received
+            fleet.clock.advance(1.1)
+            await fleet.until_idle()
+            assert fleet.rollout.step is None
+            assert len(worker.history) > received
 
     run(test)
