@@ -23,7 +23,7 @@ control_plane:
    replicas: ["127.0.0.1:5"], allow_insecure: true}
 envoy:
   {admin: "10.0.0.1:9901", allow_remote_admin: true, concurrency: 3, max_connections: 7,
-   max_heap: 100MiB, log_level: info}
+   max_heap: 100MiB, log_level: info, drain: {minimum: 1}}
 callout:
   {address: "127.0.0.1:100", allow_insecure: true, workers: 5, drain_timeout: 1, hang_timeout: 2,
    max_memory: 1MiB, copies: 'unix:/c'}
