@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from extproc.policy.compiled import compile_policy
 from sluice.config import ConfigError, GatewayConfig, PolicyDocument, policy_document
 from sluice.config.checked import LoadedConfig
-from sluice.config.errors import MAX_PROBLEMS
+from sluice.config.errors import MAX_PROBLEMS, KeyPath
 from sluice.config.load import loads
 from sluice.config.schema import fields, is_section
 from sluice.config.validation import location
@@ -230,10 +230,12 @@ def _repaired(config: dict[str, object]) -> dict[str, object]:
 
 
 def _repair(data: dict[str, object], detail: ErrorDetails) -> None:
-    """Remove the value, or its parent if the key is required."""
+    """Remove the value, or its parent if the key is required or not there."""
     path = location(detail)
-    if detail["type"] == "missing":
-        path = path[:-1]
+    _remove(data, path[:-1] if detail["type"] == "missing" else path)
+
+
+def _remove(data: dict[str, object], path: KeyPath) -> None:
     parent: object = data
     for key in path[:-1]:
         try:
@@ -245,6 +247,8 @@ def _repair(data: dict[str, object], detail: ErrorDetails) -> None:
             data.pop(section, None)
         for model in data.get("models", {}).values():  # type: ignore[attr-defined]
             model.pop("paths", None)
+    elif isinstance(parent, dict) and path[-1] not in parent and len(path) > 1:
+        _remove(data, path[:-1])  # the default is not valid here
     elif isinstance(parent, dict):
         parent.pop(path[-1], None)
     elif isinstance(parent, list) and isinstance(path[-1], int) and path[-1] < len(parent):

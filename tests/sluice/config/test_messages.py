@@ -33,6 +33,7 @@ _REQUIRED: dict[str, object] = {
     "dns": {"name": "a", "port": 1},
     "duration": "10s",
     "endpoints": [{"address": "127.0.0.1:1"}],
+    "hosts": ["a.example"],
     "envoy": {"token_file": "b"},
     "height": 1,
     "issuer": "i",
