@@ -3,6 +3,7 @@ them a config with which a real Envoy asks our callout."""
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,27 @@ def test_without_the_callout_no_request_reaches_a_model(
         mesh_report.answer("Envoy Gateway: without the callout", answer, "fail closed")
     finally:
         envoy.stop()
+
+
+def test_a_spoofed_decision_is_replaced_also_if_another_client_policy_is_in_force(
+    exported: str, mesh_tools: MeshTools, tmp_path: Path
+) -> None:
+    """And without the patches, requests that need no conversion are answered."""
+    (port,) = free_ports(1)
+    left_out = ("ClientTrafficPolicy", "EnvoyPatchPolicy")
+    objects = [each for each in yaml.safe_load_all(exported) if each["kind"] not in left_out]
+    documents = f"{gateway_objects(port)}---\n{yaml.safe_dump_all(objects)}"
+    envoy = EnvoyGatewayEnvoy(translate(mesh_tools, documents, tmp_path), tmp_path)
+    spoofed = {"x-model-service": "echo/v2", "x-sluice-subject": "root"}
+    try:
+        envoy.await_ready()
+        ask = partial(plain_http.post, f"http://127.0.0.1:{port}{INFER}", json={"inputs": []})
+        assert ask(headers=spoofed).status_code == 401
+        answer = ask(headers={**spoofed, **bearer("1234")}).json()
+    finally:
+        envoy.stop()
+    assert answer["version"] == "v1"
+    assert dict(answer["headers"])["x-sluice-subject"] == "1234"
 
 
 def test_every_route_calls_the_callout(
