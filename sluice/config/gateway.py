@@ -217,7 +217,7 @@ MAX_THREADS = 256
 
 
 class Drain(Strict):
-    """How `sluice envoy` ends after SIGTERM.
+    """How the Envoy of `sluice envoy` ends after SIGTERM.
 
     The readiness fails at once, and clients are told to open new connections elsewhere. Envoy ends
     when it has no open request.

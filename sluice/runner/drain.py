@@ -42,6 +42,20 @@ async def drain(admin: str, drain_file: Path, settings: Drain) -> None:
         )
 
 
+async def drain_if_busy(admin: str, drain_file: Path, settings: Drain) -> None:
+    """Drain an Envoy if it has open requests now, without a minimum time."""
+    if await asyncio.to_thread(_is_busy, admin):
+        await drain(admin, drain_file, settings.model_copy(update={"minimum": 0.0}))
+
+
+def _is_busy(admin: str) -> bool:
+    """Whether requests are open. An Envoy that does not answer has none that could end."""
+    try:
+        return open_requests(admin) > 0
+    except NoAnswerError:
+        return False
+
+
 def _allow_to_drain(drain_file: Path) -> None:
     """Let the admin interface of the Envoy with this file take the requests that drain it."""
     drain_file.touch(mode=0o600)

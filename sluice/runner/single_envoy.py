@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from sluice.output import write_error
 from sluice.runner import plan
 from sluice.runner.drain import drain
 from sluice.runner.process import ChildProcess
+from sluice.runner.signals import StopSignals
 from sluice.runner.start import StartError, check_addresses, temporary_folder
 
 log = logging.getLogger(__name__)
@@ -27,24 +27,14 @@ class EnvoyOptions:
     node: NodeNames
 
 
-@dataclass(frozen=True, slots=True)
-class _Signals:
-    """`drain` is set by the first SIGTERM; `end` by SIGINT and by the second SIGTERM."""
-
-    drain: asyncio.Event
-    end: asyncio.Event
-
-    def on_sigterm(self) -> None:
-        (self.end if self.drain.is_set() else self.drain).set()
-
-
 async def run_envoy(config: GatewayConfig, directory: Path, options: EnvoyOptions) -> None:
     """Run until a signal. SIGTERM drains Envoy before it ends it, SIGINT ends it at once.
 
     File names in the config are relative to `directory`. Only its sections about Envoy and the
     servers to which it connects are read. Raises StartError, also if Envoy ends by itself.
     """
-    signals = _signals()
+    signals = StopSignals()
+    signals.handle()
     with temporary_folder() as folder:
         try:
             spec = plan.envoy(config, directory, options.binary, folder, options.node)
@@ -64,10 +54,12 @@ async def run_envoy(config: GatewayConfig, directory: Path, options: EnvoyOption
             await envoy.stop()
 
 
-async def _run(envoy: ChildProcess, signals: _Signals, config: GatewayConfig, folder: Path) -> None:
+async def _run(
+    envoy: ChildProcess, signals: StopSignals, config: GatewayConfig, folder: Path
+) -> None:
     ended = asyncio.create_task(envoy.ended())
     try:
-        await _first(ended, signals.drain.wait(), signals.end.wait())
+        await _first(ended, signals.wait())
         if signals.drain.is_set() and not ended.done():
             log.info("SIGTERM: draining Envoy; another SIGTERM ends it at once")
             drained = drain(config.envoy.admin, plan.drain_file(folder), config.envoy.drain)
@@ -87,11 +79,3 @@ async def _first(ended: asyncio.Task[str], *others: Awaitable[object]) -> None:
     await asyncio.gather(*(pending - {ended}), return_exceptions=True)
     for task in done - {ended}:
         task.result()
-
-
-def _signals() -> _Signals:
-    """The events that the signals of this process set from now on."""
-    signals, loop = _Signals(asyncio.Event(), asyncio.Event()), asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, signals.on_sigterm)
-    loop.add_signal_handler(signal.SIGINT, signals.end.set)
-    return signals

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -23,8 +22,10 @@ from sluice.envoy_binary import NoEnvoyError
 from sluice.identity import callout_files, control_plane_files
 from sluice.output import replace_file, write_error
 from sluice.runner import plan
+from sluice.runner.drain import drain_if_busy
 from sluice.runner.envoy import wait_for_callout
 from sluice.runner.process import ChildExitedError, ChildProcess
+from sluice.runner.signals import StopSignals
 from sluice.runner.start import StartError, check_addresses, temporary_folder
 from sluice.runner.waiting import (
     AdminServer,
@@ -94,11 +95,12 @@ class _Processes:
 
 
 async def up(options: UpOptions) -> None:
-    """Run until SIGINT or SIGTERM, then stop all processes. Raises ConfigError or StartError."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    """Run until SIGINT or SIGTERM, then stop all processes. Raises ConfigError or StartError.
+
+    At SIGTERM, open requests may end first.
+    """
+    stop = StopSignals()
+    stop.handle()
     if options.demo and options.config is not None:
         _ensure_keys(load(options.config), options.directory)
     config = await _read_config(options)
@@ -111,9 +113,21 @@ async def up(options: UpOptions) -> None:
             if await _start(processes, config, admin, stop, options.ready_timeout):
                 _print_addresses(options, config)
                 await stop.wait()
+                await _drain(processes, config, directory, stop)
         finally:
             for process in processes.in_stop_order():
                 await process.stop()
+
+
+async def _drain(
+    processes: _Processes, config: GatewayConfig, directory: Path, stop: StopSignals
+) -> None:
+    """Let open requests end, unless a signal says to stop at once."""
+    if stop.end.is_set():
+        return
+    await processes.control_plane.stop()
+    drained = drain_if_busy(config.envoy.admin, plan.drain_file(directory), config.envoy.drain)
+    await _ends_first(drained, stop.end.wait())
 
 
 async def _read_config(options: UpOptions) -> GatewayConfig:
@@ -187,10 +201,10 @@ async def _start(
     processes: _Processes,
     config: GatewayConfig,
     admin: AdminServer,
-    stop: asyncio.Event,
+    stop: StopSignals,
     seconds: float,
 ) -> bool:
-    """Start all processes. Returns False if `stop` is set before all processes are ready.
+    """Start all processes. Returns False if a signal comes before all processes are ready.
 
     Raises StartError if they are not ready after `seconds`, or cannot become ready.
     """

@@ -1,4 +1,4 @@
-"""`sluice envoy` runs one Envoy, and drains it before it ends."""
+"""`sluice envoy` runs one Envoy, and drains it before it ends. So does `sluice up` at SIGTERM."""
 
 import contextlib
 import copy
@@ -344,3 +344,17 @@ def test_a_rolling_restart_behind_a_load_balancer_fails_no_request(
         finally:
             balancer.kill()
             balancer.wait()
+
+
+def test_a_whole_gateway_lets_open_requests_end_at_sigterm(fleet: Fleet, server: RawServer) -> None:
+    """The last test of this module: it stops the gateway."""
+    gateway = fleet.gateway
+    assert gateway.process is not None
+    with gateway.client() as client, slow_request(fleet, server, client) as sent:
+        gateway.process.send_signal(signal.SIGTERM)
+        with gateway.client() as new:
+            eventually(lambda: new.get(READY).status_code == 503)
+        assert not sent.done()
+        fleet.release.set()
+        assert sent.result(60) == 200
+        assert gateway.process.wait(60) == 0
