@@ -71,7 +71,10 @@ $(PEERS)/.installed: tests/integration/peers/requirements.txt | $(STAMP)
 	@$(PYTHON) .ci/install $(PEERS)/bin/python tests/integration/peers/requirements.txt
 	@touch $@
 
-# Generates the reference pages and the dashboards from the code.
+MONITORING := deploy/kubernetes/components/monitoring
+
+# Generates the reference pages and the dashboards from the code, and the alerts for Kubernetes from
+# those of Prometheus.
 docs: install
 	$(BIN)/python -m sluice.config.reference > docs/reference/config.md
 	$(BIN)/python -m sluice.contract.reference > docs/reference/errors.md
@@ -79,6 +82,7 @@ docs: install
 	$(BIN)/python -m sluice.config.warnings_reference > docs/reference/warnings.md
 	COLUMNS=200 $(BIN)/python -m sluice.cli.reference > docs/reference/cli.md
 	$(BIN)/python -m deploy.grafana.source
+	@sed '/./s/^/  /' deploy/prometheus/alerts.yml | cat $(MONITORING)/rules.head - > $(MONITORING)/rules.yaml
 
 # Runs h2spec, which checks the HTTP/2 conformance of the callout transport. Go builds h2spec.
 h2spec: install

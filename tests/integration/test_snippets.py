@@ -62,6 +62,22 @@ LEFT_OUT = {
     ("docs/gateway-api.md",
      "sluice export gateway-api examples/gateway.yaml --listener http --conversion"):
         "tests/mesh/test_gateway_api.py exports a config, and applies the objects",
+    ("docs/kubernetes.md", "kind create cluster"): "needs a cluster",
+    ("docs/kubernetes.md", "make images TAG=0.1.0"): "needs a cluster and Docker",
+    ("docs/kubernetes.md", "sluice certs var/certs"): "needs a cluster; test_kubernetes_pods runs "
+        "the same pods without one",
+    ("docs/kubernetes.md",
+     "TOKEN=$(sluice token --key-file var/certs/signing.pem --sub 1234 --group vip \\"):
+        "needs a cluster; test_kubernetes_pods sends the same request",
+    ("docs/kubernetes.md", "kubectl apply -k overlays/production"): "needs a cluster",
+    ("docs/kubernetes.md",
+     "kubectl -n sluice port-forward deployment/sluice-control-plane 8081:8081 &"):
+        "needs a cluster",
+    ("docs/kubernetes.md", "kubectl -n sluice rollout restart deployment/sluice-control-plane"):
+        "needs a cluster",
+    ("docs/kubernetes.md",
+     "kubectl apply -k overlays/production -l app.kubernetes.io/name=sluice-control-plane"):
+        "needs a cluster",
     ("docs/operate.md", "sluice profile gateway.yaml --seconds 10 --output flame.svg"):
         "a profile needs py-spy and load; test_telemetry takes one",
     ("docs/telemetry.md", "sluice profile gateway.yaml --seconds 10 --worker 1 --output flame.svg"):

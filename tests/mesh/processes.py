@@ -61,6 +61,14 @@ class Process:
             end = self.log.read_text(errors="replace")[-SHOWN:]
             pytest.fail(f"{self.name} ended with {status} ({self.log}):\n{end}")
 
+    def signal(self, number: int) -> None:
+        """Send the process a signal."""
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """The exit status of a process that ends."""
+        return self._process.wait(STOP_TIMEOUT)
+
     def stop(self) -> None:
         """End the process, and wait for its end. May be called again."""
         if self._process.poll() is not None:

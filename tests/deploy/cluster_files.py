@@ -1,0 +1,100 @@
+"""The Secrets and ConfigMaps of a cluster, as `deploy/kubernetes/create-secrets` makes them."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from sluice.certificates import make_certificates
+from sluice.cli import main
+from sluice.cli.certs import PARTS
+from tests.authority import Authority
+from tests.deploy.manifests import KUBERNETES, Manifests
+from tests.deploy.mounts import Contents
+
+SCRIPT = KUBERNETES / "create-secrets"
+
+KUBECTL = '''\
+#!{python}
+"""Takes the place of kubectl without a cluster: writes applied objects into a folder."""
+import base64, json, os, pathlib, sys
+
+verb, kind, *rest = sys.argv[1:]
+cluster = pathlib.Path({cluster!r})
+if verb == "get":
+    sys.exit(not (cluster / f"{{rest[0]}}.json").exists())
+if verb == "apply":
+    found = json.load(sys.stdin)
+    (cluster / f"{{found['name']}}.json").write_text(json.dumps(found))
+if verb == "create" and "--dry-run=client" in rest:
+    kind = "secret" if kind == "secret" else "configMap"
+    name = rest[1] if kind == "secret" else rest[0]
+    data = {{}}
+    for option in rest:
+        if option.startswith("--from-file="):
+            key, _, file = option.removeprefix("--from-file=").rpartition("=")
+            content = pathlib.Path(file).read_bytes()
+            data[key or os.path.basename(file)] = base64.b64encode(content).decode()
+    json.dump({{"kind": kind, "name": name, "data": data}}, sys.stdout)
+'''
+
+
+def create_secrets(folder: Path, files: Path | None) -> Contents:
+    """Run the script with the files of `sluice certs`. `folder` keeps what it has created."""
+    folder.mkdir(exist_ok=True)
+    kubectl = folder / "kubectl"
+    kubectl.write_text(KUBECTL.format(python=sys.executable, cluster=str(folder)))
+    kubectl.chmod(0o700)
+    argv = [str(SCRIPT), *([] if files is None else [str(files)])]
+    environment = {**os.environ, "KUBECTL": str(kubectl)}
+    subprocess.run(argv, check=True, env=environment, timeout=60)
+    return _stored(folder)
+
+
+def _stored(folder: Path) -> Contents:
+    found: dict[tuple[str, str], Mapping[str, bytes]] = {}
+    for file in folder.glob("*.json"):
+        stored = json.loads(file.read_text())
+        data = {key: base64.b64decode(value) for key, value in stored["data"].items()}
+        found[stored["kind"], stored["name"]] = data
+    return found
+
+
+def certificates(folder: Path) -> Path:
+    """The files of `sluice certs`, and a key set with the key `signing.pem`."""
+    list(make_certificates(folder, PARTS, [], 90, datetime.now(UTC)))
+    key = folder / "signing.pem"
+    if not key.exists():
+        assert main(["jwks", "--new", str(key), "--output", str(folder / "jwks.json")]) == 0
+    return folder
+
+
+def token(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """A token for a member of the group `vip`, as docs/kubernetes.md signs it."""
+    claims = ["--claim", "iss=https://dev.sluice.localhost", "--claim", "aud=sluice"]
+    key = ["--key-file", str(folder / "signing.pem")]
+    assert main(["token", *key, "--sub", "1234", "--group", "vip", *claims]) == 0
+    return capsys.readouterr().out.strip()
+
+
+def listener_certificate() -> Contents:
+    """The Secret `sluice-listener-tls`, with a certificate of any authority."""
+    issued = Authority("public").issue("gateway.example.com")
+    files = {"tls.crt": issued.certificate, "tls.key": issued.private_key}
+    return {("secret", "sluice-listener-tls"): files}
+
+
+def config_maps(manifests: Manifests) -> Contents:
+    """The ConfigMaps of a kustomization."""
+    return {
+        ("configMap", each["metadata"]["name"]): {
+            key: text.encode() for key, text in each["data"].items()
+        }
+        for each in manifests.of_kind("ConfigMap")
+    }

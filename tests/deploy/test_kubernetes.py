@@ -1,0 +1,565 @@
+"""The manifests of `deploy/kubernetes` agree with what the programs do, and with each other."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sluice import bootstrap
+from sluice.cli import parser
+from sluice.config import GatewayConfig
+from sluice.config.addresses import split_host_port
+from sluice.config.checked import load_checked
+from sluice.config.load import loads
+from sluice.config.named_files import RUNS_HERE
+from tests.deploy import cluster_files
+from tests.deploy.manifests import (
+    COMPONENTS,
+    OVERLAYS,
+    ROOT,
+    Manifests,
+    Object,
+    arguments,
+    containers,
+    matches,
+    memory,
+    overlay,
+    port_numbers,
+    probes,
+    render,
+    with_component,
+    with_components,
+)
+from tests.deploy.mounts import Contents, mounted_files
+from tests.deploy.network import Peer, allows, pod_of
+from xds.sources.store.open import check_store
+
+IMAGES = "ghcr.io/sluice-gateway"
+GATEWAY, CONTROL_PLANE, REDIS = "sluice-gateway", "sluice-control-plane", "sluice-redis"
+
+each_overlay = pytest.mark.parametrize("name", OVERLAYS)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Contents:
+    """What `create-secrets` makes, and the certificate for clients."""
+    folder = tmp_path_factory.mktemp("cluster")
+    certificates = cluster_files.certificates(folder / "certs")
+    created = cluster_files.create_secrets(folder / "created", certificates)
+    return {**created, **cluster_files.listener_certificate()}
+
+
+def config_text(manifests: Manifests) -> str:
+    return manifests.text("sluice-config", "gateway.yaml")
+
+
+def config_of(manifests: Manifests) -> GatewayConfig:
+    return loads(config_text(manifests), "gateway.yaml")
+
+
+def files_of(manifests: Manifests, workload: str, name: str, cluster: Contents) -> dict[str, bytes]:
+    contents = {**cluster, **cluster_files.config_maps(manifests)}
+    return mounted_files(manifests.pod(workload), manifests.container(workload, name), contents)
+
+
+PARTS = ((CONTROL_PLANE, "control-plane"), (GATEWAY, "callout"), (GATEWAY, "envoy"))
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_each_component_can_be_added_to_an_overlay(component: str, tmp_path: Path) -> None:
+    assert render(with_component(tmp_path, component)).objects
+
+
+@each_overlay
+def test_the_config_is_valid_with_the_files_that_the_containers_have(
+    name: str, cluster: Contents, tmp_path: Path
+) -> None:
+    """No file is missing, and there is no unexpected warning."""
+    manifests = overlay(name)
+    for workload, container in PARTS:
+        for path, data in files_of(manifests, workload, container, cluster).items():
+            file = tmp_path / path.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+    config = tmp_path / "etc/sluice/config/gateway.yaml"
+    config.write_text(config.read_text().replace("/etc/sluice/", f"{tmp_path}/etc/sluice/"))
+    loaded = load_checked(config, RUNS_HERE)
+    # Clients of the laptop come through `kubectl port-forward`.
+    expected = {"plain_text_credentials"} if name == "laptop" else set[str]()
+    assert {each.code for each in loaded.warnings} == expected
+    assert loaded.policy is not None
+
+
+@each_overlay
+def test_each_container_has_the_files_of_its_part_and_no_key_of_another(
+    name: str, cluster: Contents
+) -> None:
+    manifests, config = overlay(name), config_of(overlay(name))
+    identity = config.identity
+    assert identity is not None
+    assert identity.control_plane is not None
+    own = {
+        "control-plane": identity.control_plane,
+        "callout": identity.callout,
+        "envoy": identity.envoy,
+    }
+    tokens = {each.secret_file for each in config.control_plane.access.tokens}
+    password = config.limits.backend.password_file
+    key_sets = {each.jwks_file for each in config.auth.issuers if each.jwks_file is not None}
+    needed = {
+        "control-plane": {*tokens, *key_sets, manifests_password(manifests)},
+        "callout": {*tokens, password},
+        "envoy": set[str](),
+    }
+    for workload, container in PARTS:
+        files = files_of(manifests, workload, container, cluster)
+        part = own[container]
+        keys = {path for path in files if path.endswith(".key") and "/identity/" in path}
+        assert keys == {part.private_key}
+        assert {identity.ca, part.certificate, *needed[container]} <= set(files)
+        followed = (
+            f"/etc/sluice/config/{Path(container_config(manifests, workload, container)).name}"
+        )
+        assert followed in files
+
+
+def manifests_password(manifests: Manifests) -> str:
+    environment = manifests.container(CONTROL_PLANE, "control-plane")["env"]
+    found = {each["name"]: each["value"] for each in environment}
+    password: str = found["SLUICE_STORE_PASSWORD_FILE"]
+    return password
+
+
+def container_config(manifests: Manifests, workload: str, name: str) -> str:
+    options = parser().parse_args(arguments(manifests.container(workload, name)))
+    return str(options.config or options.watch)
+
+
+@each_overlay
+def test_the_programs_accept_their_arguments(name: str) -> None:
+    manifests = overlay(name)
+    for workload, container in PARTS:
+        options = parser().parse_args(arguments(manifests.container(workload, container)))
+        assert container_config(manifests, workload, container) == "/etc/sluice/config/gateway.yaml"
+    options = parser().parse_args(arguments(manifests.container(CONTROL_PLANE, "control-plane")))
+    host, _, port = options.store.removeprefix("redis://").partition("/")[0].partition(":")
+    service = manifests.get("Service", host)
+    assert int(port) in {each["port"] for each in service["spec"]["ports"]}
+
+
+@each_overlay
+def test_the_ports_are_those_of_the_config(name: str) -> None:
+    manifests, config = overlay(name), config_of(overlay(name))
+
+    def port(address: str) -> int:
+        host, number = split_host_port(address)
+        assert host == "0.0.0.0"
+        return int(number)
+
+    assert port_numbers(manifests.pod(GATEWAY)) == {
+        "http": port(config.listener.address),
+        "envoy-admin": port(config.envoy.admin),
+        "callout-metrics": port(config.telemetry.metrics.address),
+    }
+    assert port_numbers(manifests.pod(CONTROL_PLANE)) == {
+        "xds": port(config.control_plane.xds),
+        "http": port(config.control_plane.http),
+    }
+    # Each control plane must be asked by itself, and none can reach the admin port of all Envoys.
+    service = manifests.get("Service", CONTROL_PLANE)["spec"]
+    assert service["clusterIP"] == "None"
+    ports = {each["name"]: each["port"] for each in service["ports"]}
+    assert config.control_plane.replicas == (f"{CONTROL_PLANE}:{ports['xds']}",)
+    assert config.control_plane.envoys == ()
+
+
+@each_overlay
+def test_the_addresses_of_services_are_those_of_the_config(name: str) -> None:
+    manifests, config = overlay(name), config_of(overlay(name))
+    for url in config.limits.backend.urls:
+        host, _, port = url.removeprefix("redis://").partition("/")[0].partition(":")
+        assert int(port) in {
+            each["port"] for each in manifests.get("Service", host)["spec"]["ports"]
+        }
+    services = {
+        (each["metadata"]["namespace"], each["metadata"]["name"]): {
+            port["name"] for port in each["spec"]["ports"]
+        }
+        for each in manifests.of_kind("Service")
+    }
+    roles = {each["metadata"]["namespace"]: each["rules"] for each in manifests.of_kind("Role")}
+    for model in config.models.values():
+        for served in model.versions.values():
+            assert served.endpoints_from is not None
+            found = served.endpoints_from.kubernetes
+            assert found is not None
+            assert roles[found.namespace] == [
+                {
+                    "apiGroups": ["discovery.k8s.io"],
+                    "resources": ["endpointslices"],
+                    "verbs": ["list", "watch"],
+                }
+            ]
+            if (found.namespace, found.service) in services:
+                assert found.port in services[found.namespace, found.service]
+
+
+@each_overlay
+def test_each_role_is_that_of_the_control_plane_whose_pods_alone_have_a_token(name: str) -> None:
+    manifests = overlay(name)
+    for binding in manifests.of_kind("RoleBinding", "ClusterRoleBinding"):
+        assert binding["subjects"] == [
+            {"kind": "ServiceAccount", "name": CONTROL_PLANE, "namespace": "sluice"}
+        ]
+    accounts = {each["metadata"]["name"]: each for each in manifests.of_kind("ServiceAccount")}
+    for workload in manifests.workloads:
+        spec, name = workload["spec"]["template"]["spec"], workload["metadata"]["name"]
+        assert accounts[spec["serviceAccountName"]]["automountServiceAccountToken"] is False
+        assert spec["automountServiceAccountToken"] is (name == CONTROL_PLANE)
+
+
+@each_overlay
+def test_pods_are_restricted_and_bounded(name: str) -> None:
+    for workload in overlay(name).workloads:
+        spec = workload["spec"]["template"]["spec"]
+        context = spec["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert context["runAsUser"] > 0
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["enableServiceLinks"] is False
+        for container in containers(workload["spec"]["template"]):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            resources = container["resources"]
+            assert set(resources) == {"requests", "limits"}
+            assert set(resources["limits"]) == set(resources["requests"]) == {"cpu", "memory"}
+            found = dict(probes(container))
+            assert set(found) == {"startupProbe", "livenessProbe", "readinessProbe"}
+        for volume in spec["volumes"]:
+            if "emptyDir" in volume:
+                assert "sizeLimit" in volume["emptyDir"]
+            if "secret" in volume:
+                assert volume["secret"]["defaultMode"] == 0o440
+
+
+@each_overlay
+def test_every_namespace_enforces_the_restricted_standard(name: str) -> None:
+    for namespace in overlay(name).of_kind("Namespace"):
+        labels = namespace["metadata"]["labels"]
+        assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+@each_overlay
+def test_probes_ask_what_the_programs_answer(name: str) -> None:
+    manifests, config = overlay(name), config_of(overlay(name))
+    admin = yaml.safe_load(bootstrap.render(config))["admin"]
+    (readable, *_) = (each["safe_regex"]["regex"] for each in admin["allow_paths"])
+    assert re.fullmatch(readable, "/server_info")
+    https = {
+        "http": config.listener.tls is not None,
+        "envoy-admin": False,
+        "callout-metrics": True,
+        "control-plane": True,
+    }
+    paths = {
+        "http": {"/v2/health/ready"},
+        "envoy-admin": {"/server_info"},
+        "callout-metrics": {"/healthz", "/readyz"},
+        "control-plane": {"/healthz", "/readyz"},
+    }
+    for workload, container in PARTS:
+        own = manifests.container(workload, container)
+        for kind, probe in probes(own):
+            get = probe["httpGet"]
+            port = get["port"]
+            assert port in {each["name"] for each in own["ports"]}
+            server = "control-plane" if workload == CONTROL_PLANE else port
+            assert get["path"] in paths[server]
+            assert (get.get("scheme") == "HTTPS") is https[server]
+            ready = kind == "readinessProbe"
+            assert get["path"].endswith(("ready", "readyz")) is ready
+
+
+@each_overlay
+def test_the_memory_of_the_config_fits_the_limits(name: str) -> None:
+    manifests, config = overlay(name), config_of(overlay(name))
+
+    def limit(container: str) -> int:
+        return memory(manifests.container(GATEWAY, container)["resources"]["limits"]["memory"])
+
+    callout = config.callout
+    worker = callout.max_memory + 200_000_000  # docs/security.md: code, policy, freed memory
+    supervisor = 100_000_000
+    assert callout.workers * worker + supervisor <= limit("callout")
+    assert config.envoy.max_heap + (192 << 20) <= limit("envoy")
+    # One response of the maximum size can be converted (`requests.max_response`).
+    assert 27 * config.requests.max_response <= callout.max_memory
+
+
+@each_overlay
+def test_a_pod_that_ends_has_the_time_to_drain(name: str) -> None:
+    manifests, config = overlay(name), config_of(overlay(name))
+    grace = manifests.pod(GATEWAY)["spec"]["terminationGracePeriodSeconds"]
+    assert config.envoy.drain.timeout + config.callout.drain_timeout + 10 <= grace
+    # The callout is a sidecar: the kubelet ends it after Envoy.
+    (callout,) = manifests.pod(GATEWAY)["spec"]["initContainers"]
+    assert (callout["name"], callout["restartPolicy"]) == ("callout", "Always")
+
+
+@each_overlay
+def test_envoy_and_the_callout_share_the_folder_of_the_socket_and_the_user(name: str) -> None:
+    manifests, config = overlay(name), config_of(overlay(name))
+    socket = config.callout.address.removeprefix("unix:")
+    for container in containers(manifests.pod(GATEWAY)):
+        mounts = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
+        assert mounts[str(Path(socket).parent)] == "sockets"
+        assert "runAsUser" not in container["securityContext"]
+
+
+@each_overlay
+def test_the_images_are_those_that_are_built(name: str) -> None:
+    dockerfile = (ROOT / "deploy/images/Dockerfile").read_text()
+    targets = set(re.findall(r"^FROM \S+ AS (sluice\S*)$", dockerfile, re.MULTILINE))
+    (user,) = set(re.findall(r"^USER (\d+):\d+$", dockerfile, re.MULTILINE))
+    for workload in overlay(name).workloads:
+        for container in containers(workload["spec"]["template"]):
+            repository, _, tag = container["image"].rpartition(":")
+            if workload["metadata"]["name"] == REDIS:
+                continue
+            registry, _, target = repository.rpartition("/")
+            assert (registry, tag) == (IMAGES, version("sluice-gateway"))
+            assert target in targets
+            context = workload["spec"]["template"]["spec"]["securityContext"]
+            assert context["runAsUser"] == int(user)
+
+
+@each_overlay
+def test_every_selector_selects_the_pods_of_a_workload(name: str) -> None:
+    manifests = overlay(name)
+    pods = {
+        (each["metadata"]["namespace"], each["metadata"]["name"]): each["spec"]["template"]
+        for each in manifests.workloads
+    }
+
+    def selected(namespace: str, selector: Object) -> list[Object]:
+        return [
+            pod
+            for (own, _), pod in pods.items()
+            if own == namespace and matches(selector, pod["metadata"]["labels"])
+        ]
+
+    for workload in manifests.workloads:
+        assert len(selected(workload["metadata"]["namespace"], workload["spec"]["selector"])) == 1
+    for budget in manifests.of_kind("PodDisruptionBudget"):
+        assert len(selected(budget["metadata"]["namespace"], budget["spec"]["selector"])) == 1
+    for service in manifests.of_kind("Service"):
+        selector = {"matchLabels": service["spec"]["selector"]}
+        (pod,) = selected(service["metadata"]["namespace"], selector)
+        for port in service["spec"]["ports"]:
+            assert port["targetPort"] in port_numbers(pod)
+    for workload in manifests.workloads:
+        for spread in workload["spec"]["template"]["spec"].get("topologySpreadConstraints", ()):
+            namespace = workload["metadata"]["namespace"]
+            assert len(selected(namespace, spread["labelSelector"])) == 1
+
+
+def test_production_has_the_replicas_and_bounds_that_are_documented() -> None:
+    production = overlay("production")
+    gateway = production.get("Deployment", GATEWAY)["spec"]
+    assert gateway["strategy"]["rollingUpdate"] == {"maxSurge": 2, "maxUnavailable": 1}
+    # The autoscaler owns the number: every `kubectl apply` would set it back.
+    assert "replicas" not in gateway
+    assert production.get("Deployment", CONTROL_PLANE)["spec"]["replicas"] == 2
+    (scaler,) = production.of_kind("HorizontalPodAutoscaler")
+    assert (scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]) == (3, 30)
+    scaled = [each["containerResource"] for each in scaler["spec"]["metrics"]]
+    names = {each["name"] for each in containers(production.pod(GATEWAY))}
+    assert {each["container"] for each in scaled} == names
+    assert {each["target"]["averageUtilization"] for each in scaled} == {70}
+    for each in containers(production.pod(GATEWAY)):
+        assert each["resources"] == {
+            "requests": {"cpu": "500m", "memory": "512Mi"},
+            "limits": {"cpu": "2", "memory": "1Gi"},
+        }
+    base = render(ROOT / "deploy/kubernetes/base")
+    assert base.get("Deployment", GATEWAY)["spec"]["replicas"] == 6
+
+
+def test_requests_in_flight_are_a_further_metric_whose_series_envoy_exports(tmp_path: Path) -> None:
+    manifests = render(with_components(tmp_path, "production", "requests-in-flight"))
+    (scaler,) = manifests.of_kind("HorizontalPodAutoscaler")
+    metrics = scaler["spec"]["metrics"]
+    assert [each["type"] for each in metrics] == ["ContainerResource", "ContainerResource", "Pods"]
+    file = ROOT / "deploy/kubernetes/components/requests-in-flight/prometheus-adapter.yaml"
+    (rule,) = yaml.safe_load(file.read_text())["rules"]["custom"]
+    assert rule["name"]["as"] == metrics[2]["pods"]["metric"]["name"]
+    assert 'envoy_http_downstream_rq_active{envoy_http_conn_manager_prefix="gateway"' in str(rule)
+
+
+def test_prometheus_scrapes_every_metrics_port_and_reaches_nothing_else(tmp_path: Path) -> None:
+    manifests = render(with_components(tmp_path, "production", "monitoring"))
+    config = config_of(manifests)
+    identity = config.identity
+    assert identity is not None
+    assert identity.control_plane is not None
+    names = {"sluice-callout": identity.callout.name, CONTROL_PLANE: identity.control_plane.name}
+    scraped: dict[str, tuple[str, int]] = {}
+    for monitor in manifests.of_kind("PodMonitor"):
+        selector = monitor["spec"]["selector"]
+        (workload,) = (
+            each["metadata"]["name"]
+            for each in manifests.workloads
+            if matches(selector, each["spec"]["template"]["metadata"]["labels"])
+        )
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+            (relabeling,) = endpoint["relabelings"]
+            job = relabeling["replacement"]
+            port = port_numbers(manifests.pod(workload))[endpoint["port"]]
+            scraped[job] = workload, port
+            if job in names:
+                assert endpoint["tlsConfig"]["serverName"] == names[job]
+                assert endpoint["authorization"]["credentials"]["name"] == "sluice-tokens"
+    jobs = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    assert set(scraped) == {each["job_name"] for each in jobs}
+    prometheus = replace(MONITORING, labels={"app.kubernetes.io/name": "prometheus"})
+    policies = manifests.of_kind("NetworkPolicy")
+    for workload in (GATEWAY, CONTROL_PLANE, REDIS):
+        pod = pod_of(manifests, workload)
+        reached = {port for port in PORTS if allows(policies, prometheus, pod, port)}
+        clients = {8080} if workload == GATEWAY else set[int]()
+        assert reached == {port for name, port in scraped.values() if name == workload} | clients
+    (token,) = config.control_plane.access.tokens
+    assert (token.role, Path(str(token.secret_file)).name) == ("reader", "prometheus")
+
+
+def test_the_alerts_are_those_of_prometheus(tmp_path: Path) -> None:
+    """`make docs` copies them."""
+    (rule,) = render(with_component(tmp_path, "monitoring")).of_kind("PrometheusRule")
+    alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
+    assert rule["spec"] == alerts
+
+
+def test_the_laptop_has_one_pod_of_each_part_and_no_autoscaler() -> None:
+    laptop = overlay("laptop")
+    assert not laptop.of_kind("HorizontalPodAutoscaler")
+    assert {each["spec"]["replicas"] for each in laptop.workloads} == {1}
+
+
+def test_an_external_redis_replaces_the_store_and_is_the_only_one_reached(tmp_path: Path) -> None:
+    manifests = render(with_component(tmp_path, "external-redis"))
+    options = parser().parse_args(arguments(manifests.container(CONTROL_PLANE, "control-plane")))
+    check_store(options.store)
+    assert options.store.startswith("rediss://")
+    policy = manifests.get("NetworkPolicy", "to-external-redis")
+    for workload in (GATEWAY, CONTROL_PLANE):
+        pod = pod_of(manifests, workload)
+        reached = {port for port in PORTS if allows([policy], pod, PRIVATE, port)}
+        assert reached == {6379}
+        assert not any(allows([policy], pod, METADATA, port) for port in PORTS)
+
+
+def test_the_page_names_each_network_policy_component_and_secret(
+    cluster: Contents, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs/kubernetes.md").read_text()
+    manifests = render(with_component(tmp_path, "monitoring"))
+    policies = {each["metadata"]["name"] for each in manifests.of_kind("NetworkPolicy")}
+    names = (policies - {"default-deny"}, COMPONENTS, {name for _, name in cluster})
+    assert [each for each in chain(*names) if f"`{each}`" not in page] == []
+
+
+def test_cert_manager_makes_what_create_secrets_makes(cluster: Contents, tmp_path: Path) -> None:
+    manifests = render(with_components(tmp_path, "production", "cert-manager"))
+    identity = config_of(manifests).identity
+    assert identity is not None
+    assert identity.control_plane is not None
+    made: dict[str, dict[str, Any]] = {
+        each["spec"]["secretName"]: each["spec"] for each in manifests.of_kind("Certificate")
+    }
+    identities = {name for kind, name in cluster if kind == "secret" and "identity" in name}
+    operators = {"sluice-ca", "sluice-operator"}
+    assert set(made) == identities | operators
+    for name, part in (
+        ("control-plane", identity.control_plane),
+        ("callout", identity.callout),
+        ("envoy", identity.envoy),
+    ):
+        spec = made[f"sluice-{name}-identity"]
+        # The first name is the name of the part.
+        assert spec["dnsNames"][0] == part.name
+        assert ("server auth" in spec["usages"]) is (name != "envoy")
+        assert "client auth" in spec["usages"]
+    (operator,) = config_of(manifests).control_plane.access.certificates
+    assert made["sluice-operator"]["dnsNames"] == [operator.name]
+
+
+def test_create_secrets_keeps_random_secrets_and_replaces_certificates(tmp_path: Path) -> None:
+    certificates = cluster_files.certificates(tmp_path / "certs")
+    first = cluster_files.create_secrets(tmp_path / "cluster", certificates)
+    cluster_files.certificates(tmp_path / "certs")
+    second = cluster_files.create_secrets(tmp_path / "cluster", certificates)
+    kept = {key for key in first if first[key] == second[key]}
+    assert kept == {
+        ("secret", "sluice-redis"),
+        ("secret", "sluice-tokens"),
+        ("configMap", "sluice-keys"),
+    }
+    assert len(first["secret", "sluice-redis"]["password"]) == 40
+    without = cluster_files.create_secrets(tmp_path / "other", None)
+    assert set(without) == {("secret", "sluice-redis"), ("secret", "sluice-tokens")}
+
+
+CLIENT = Peer("a client", address="203.0.113.9")
+METADATA = Peer("the metadata server", address="169.254.169.254")
+PRIVATE = Peer("a private address", address="10.1.2.3")
+MONITORING = Peer("Prometheus", "monitoring", {}, {"kubernetes.io/metadata.name": "monitoring"})
+STRANGER = Peer("a stranger", "default", {}, {"kubernetes.io/metadata.name": "default"})
+DNS = Peer("DNS", "kube-system", {}, {"kubernetes.io/metadata.name": "kube-system"})
+MODEL = Peer("a model", "models", {}, {"sluice-gateway/models": "true"})
+OUTSIDE = (CLIENT, METADATA, PRIVATE, MONITORING, STRANGER, DNS, MODEL)
+PORTS = (53, 443, 6379, 6443, 8000, 8080, 8081, 9101, 9901, 9902, 18000)
+
+COMMON = {
+    # Everybody is a client.
+    *((peer.name, GATEWAY, 8080) for peer in OUTSIDE),
+    (GATEWAY, CONTROL_PLANE, 18000),
+    (GATEWAY, REDIS, 6379),
+    (CONTROL_PLANE, REDIS, 6379),
+    *((GATEWAY, MODEL.name, port) for port in PORTS),
+    # The API server, and issuers.
+    *((CONTROL_PLANE, peer.name, port) for peer in (CLIENT, PRIVATE) for port in (443, 6443)),
+    *((pod, DNS.name, 53) for pod in (GATEWAY, CONTROL_PLANE, REDIS)),
+}
+ALLOWED = {
+    "production": COMMON | {(GATEWAY, CLIENT.name, 443)},
+    "laptop": COMMON | {(GATEWAY, "example-models", port) for port in PORTS},
+}
+
+
+def allowed(manifests: Manifests) -> Iterator[tuple[str, str, int]]:
+    pods = [pod_of(manifests, each["metadata"]["name"]) for each in manifests.workloads]
+    policies = manifests.of_kind("NetworkPolicy")
+    for source in (*pods, *OUTSIDE):
+        for target in (*pods, *OUTSIDE):
+            if source in pods or target in pods:
+                for port in PORTS:
+                    if source != target and allows(policies, source, target, port):
+                        yield source.name, target.name, port
+
+
+@each_overlay
+def test_network_policies_allow_what_the_config_needs_and_nothing_else(name: str) -> None:
+    manifests = overlay(name)
+    assert set(allowed(manifests)) == ALLOWED[name]
+    names = [pod_of(manifests, each) for each in (GATEWAY, CONTROL_PLANE)]
+    policies = manifests.of_kind("NetworkPolicy")
+    assert all(allows(policies, each, DNS, 53, "UDP") for each in names)
