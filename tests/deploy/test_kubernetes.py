@@ -448,6 +448,17 @@ def test_the_alerts_are_those_of_prometheus(tmp_path: Path) -> None:
     assert rule["spec"] == alerts
 
 
+def test_the_dashboards_are_those_of_grafana(tmp_path: Path) -> None:
+    found = {
+        name: text
+        for each in render(with_component(tmp_path, "monitoring")).of_kind("ConfigMap")
+        if each["metadata"].get("labels", {}).get("grafana_dashboard") == "1"
+        for name, text in each["data"].items()
+    }
+    files = (ROOT / "deploy/grafana/dashboards").glob("*.json")
+    assert found == {file.name: file.read_text() for file in files}
+
+
 def test_the_laptop_has_one_pod_of_each_part_and_no_autoscaler() -> None:
     laptop = overlay("laptop")
     assert not laptop.of_kind("HorizontalPodAutoscaler")

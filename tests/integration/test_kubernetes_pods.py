@@ -126,7 +126,7 @@ def test_the_status_can_be_read_in_the_pod_of_the_control_plane(
 ) -> None:
     assert main(["status", str(pods.config_file)]) == 0
     shown = capsys.readouterr().out
-    assert "revision 4 (in sync)" in shown
+    assert ", revision 4 (" in shown
     assert "not known: the control plane has asked no Envoy" in shown
 
 
