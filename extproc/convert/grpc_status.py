@@ -4,28 +4,7 @@ from collections.abc import Mapping
 from urllib.parse import unquote
 
 from extproc.problem import problem
-from sluice.contract.grpc import StatusCode
-
-HTTP_STATUS: Mapping[int, int] = {
-    StatusCode.OK: 200,
-    StatusCode.CANCELLED: 499,
-    StatusCode.UNKNOWN: 500,
-    StatusCode.INVALID_ARGUMENT: 400,
-    StatusCode.DEADLINE_EXCEEDED: 504,
-    StatusCode.NOT_FOUND: 404,
-    StatusCode.ALREADY_EXISTS: 409,
-    StatusCode.PERMISSION_DENIED: 403,
-    StatusCode.RESOURCE_EXHAUSTED: 429,
-    StatusCode.FAILED_PRECONDITION: 400,
-    StatusCode.ABORTED: 409,
-    StatusCode.OUT_OF_RANGE: 400,
-    StatusCode.UNIMPLEMENTED: 501,
-    StatusCode.INTERNAL: 500,
-    StatusCode.UNAVAILABLE: 503,
-    StatusCode.DATA_LOSS: 500,
-    StatusCode.UNAUTHENTICATED: 401,
-}
-"""HTTP status of each gRPC status (google/rpc/code.proto)."""
+from sluice.contract.grpc import HTTP_STATUS, StatusCode
 
 _MAX_MESSAGE = 1024
 """Maximum characters of a model server's message in the problem document."""

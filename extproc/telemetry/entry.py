@@ -69,6 +69,8 @@ class RequestOutcome:
     admission: str = ""
     cause: str = ""
     rule: str = ""
+    grpc_error: int | None = None
+    """HTTP status that stands for the error of a gRPC call; its own status is 200."""
 
 
 class AccessLogEntry(NamedTuple):

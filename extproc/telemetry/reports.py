@@ -15,7 +15,9 @@ from extproc.telemetry.entry import (
 )
 from protos.otlp_logs_pb2 import LogRecord
 from sluice.config.gateway import MIN_STREAM_BUFFER
+from sluice.contract.grpc import HTTP_STATUS
 from sluice.contract.local_replies import (
+    STATUS_BY_REASON,
     VIA_UPSTREAM,
     local_reply_reason,
     local_reply_status,
@@ -222,7 +224,16 @@ def _outcome(group: _Group, end: RequestEnd, grpc: GrpcOutcome) -> RequestOutcom
         grpc=grpc,
         cause=end.cause,
         rule=end.rule,
+        grpc_error=_grpc_error(group, end),
     )
+
+
+def _grpc_error(group: _Group, end: RequestEnd) -> int | None:
+    """Return the HTTP status that stands for the error of a gRPC call."""
+    status = _grpc_status(group.grpc_status)
+    if group.status != 200 or not status:
+        return None
+    return STATUS_BY_REASON.get(end.reason) or HTTP_STATUS[status]
 
 
 def _end(group: _Group, details: str) -> RequestEnd:

@@ -67,8 +67,9 @@ class RequestMetrics:
             self._reasons.add(reason)
         elif reason not in self._reasons:
             reason = OTHER
+        http_status = outcome.grpc_error or outcome.status
         # Envoy reports status 0 if the client left before there was a response.
-        status = f"{outcome.status // 100}xx" if outcome.status else "none"
+        status = f"{http_status // 100}xx" if http_status else "none"
         limit = outcome.rule if outcome.rule in self._limits else ""
         series = _OutcomeSeries(
             self._metrics.counter(catalog.REQUESTS, model, version, status, reason, limit),

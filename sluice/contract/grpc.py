@@ -1,4 +1,4 @@
-"""gRPC status codes, and their mapping from HTTP statuses."""
+"""gRPC status codes, and their mapping from and to HTTP statuses."""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -25,6 +25,27 @@ class StatusCode(IntEnum):
     DATA_LOSS = 15
     UNAUTHENTICATED = 16
 
+
+HTTP_STATUS: Mapping[int, int] = {
+    StatusCode.OK: 200,
+    StatusCode.CANCELLED: 499,
+    StatusCode.UNKNOWN: 500,
+    StatusCode.INVALID_ARGUMENT: 400,
+    StatusCode.DEADLINE_EXCEEDED: 504,
+    StatusCode.NOT_FOUND: 404,
+    StatusCode.ALREADY_EXISTS: 409,
+    StatusCode.PERMISSION_DENIED: 403,
+    StatusCode.RESOURCE_EXHAUSTED: 429,
+    StatusCode.FAILED_PRECONDITION: 400,
+    StatusCode.ABORTED: 409,
+    StatusCode.OUT_OF_RANGE: 400,
+    StatusCode.UNIMPLEMENTED: 501,
+    StatusCode.INTERNAL: 500,
+    StatusCode.UNAVAILABLE: 503,
+    StatusCode.DATA_LOSS: 500,
+    StatusCode.UNAUTHENTICATED: 401,
+}
+"""HTTP status of each gRPC status (google/rpc/code.proto)."""
 
 _BY_HTTP_STATUS: Mapping[int, StatusCode] = {
     400: StatusCode.INVALID_ARGUMENT,

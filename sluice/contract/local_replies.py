@@ -11,7 +11,7 @@ from typing import Final
 
 from sluice.contract.grpc import StatusCode
 from sluice.contract.headers import MAX_HEADERS, MAX_HEADERS_KIB
-from sluice.contract.reasons import CONVERSION_REFUSALS, DECISION_REFUSALS, Reason
+from sluice.contract.reasons import CONVERSION_REFUSALS, DECISION_REFUSALS, STATUS, Reason
 
 VIA_UPSTREAM: Final = "via_upstream"
 """`response_code_details` of a model server's response."""
@@ -260,6 +260,13 @@ GATEWAY_REASONS: Final = frozenset(
 )
 """Reasons that do not show whether the model server works. Envoy's response flags may show it."""
 
+
+STATUS_BY_REASON: Final[Mapping[str, int]] = {
+    **{reason: status for status, (reason, _) in LOCAL_REPLIES_BY_STATUS.items()},
+    **{reply.reason: reply.status for reply in LOCAL_REPLIES},
+    **{str(reason): status for reason, status in STATUS.items()},
+}
+"""The HTTP status of every refusal and local reply. Statuses of one reason have one class."""
 
 HANDSHAKE_DETAILS: Final = "websocket_handshake_unsuccessful"
 """`response_code_details` of a model server's response that accepts no WebSocket (200, 301 ...)."""

@@ -278,12 +278,14 @@ def another_envoy(bootstrap: Path, *arguments: str) -> Iterator[None]:
         process.wait()
 
 
-def reported_requests(gateway: Gateway, model: str) -> int:
-    """Requests to a model that are in Envoy's reports so far, so that its breaker counts them."""
+def reported_requests(gateway: Gateway, model: str, status: str = "") -> int:
+    """Requests to a model, all or those with the status, that are in Envoy's reports so far, so
+    that its breaker counts them.
+    """
     address = gateway.config["telemetry"]["metrics"]["address"]
     lines = plain_http.get(f"http://{address}/metrics").text.splitlines()
     prefix = f'sluice_requests_total{{model="{model}"'
-    samples = (line for line in lines if line.startswith(prefix))
+    samples = (line for line in lines if line.startswith(prefix) and f'status="{status}' in line)
     return sum(int(float(line.rpartition(" ")[2])) for line in samples)
 
 

@@ -114,7 +114,9 @@ def send_failures(
 def test_a_status_that_means_a_server_failure_opens_the_breaker(
     gateway: Gateway, status: Code, sent: str
 ) -> None:
-    eventually(send_failures(gateway, f"{status.name}-{sent}".lower(), status, x_send=sent))
+    model = f"{status.name}-{sent}".lower()
+    eventually(send_failures(gateway, model, status, x_send=sent))
+    assert reported_requests(gateway, model, status="2xx") == 0
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,27 @@ def test_a_converted_request_is_shown_with_the_clients_path() -> None:
     assert shown["path"] == "/mine"
 
 
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"grpc_trailer": "14"}, 503),
+        ({"grpc_header": "3"}, 400),
+        ({"grpc_header": "99"}, 500),
+        # UNIMPLEMENTED stands for 405 here, and would be 501 if the model server had sent it.
+        ({"grpc_header": "12", "details": "sluice:method_not_allowed"}, 405),
+        ({"grpc_header": "14", "details": "sluice:breaker_open"}, 503),
+        ({"grpc_header": "2", "details": "response_timeout"}, 504),
+        ({"grpc_trailer": "0"}, None),
+        ({}, None),
+        ({"grpc_header": "14", "status": "503"}, None),
+    ],
+)
+def test_an_error_of_a_grpc_call_has_an_http_status(
+    fields: dict[str, str], status: int | None
+) -> None:
+    assert ReportParser().parse(report(**fields)).outcome.grpc_error == status
+
+
 def grpc_outcome(trailer: str = "0", header: str = ABSENT, **fields: str) -> GrpcOutcome:
     """The outcome of a gRPC call that took 1,234,567 microseconds."""
     called = {"path": CALL, **fields, **ADMITTED}

@@ -38,10 +38,11 @@ def entry(
     rule: str = "",
     placement: Placement = "callout",
     admission: str = "",
+    grpc_error: int | None = None,
 ) -> AccessLogEntry:
     outcome = RequestOutcome(
         "GET", "HTTP/2", status, "", reason, model, version, False, "a:1",
-        placement=placement, admission=admission, rule=rule,
+        placement=placement, admission=admission, rule=rule, grpc_error=grpc_error,
     )  # fmt: skip
     return AccessLogEntry(outcome, ANSWERED, 0, 2000, 1000, 0, 0, "", "/", "", "", "", "")
 
@@ -61,9 +62,10 @@ def counted(table: CounterTable, family: Counter = catalog.REQUESTS) -> dict[tup
         (entry(model="unknown", version=""), ("other", "", "2xx", "stable", "")),
         (entry(model="", version=""), ("", "", "2xx", "stable", "")),
         (entry(status=0, reason="client_left"), ("m", "v1", "none", "client_left", "")),
+        (entry(grpc_error=503), ("m", "v1", "5xx", "stable", "")),
     ],
 )
-def test_models_and_versions_outside_the_policy_are_other(
+def test_a_request_is_counted_by_bounded_labels(
     metrics: RequestMetrics, table: CounterTable, finished: AccessLogEntry, labels: tuple[str, ...]
 ) -> None:
     metrics.record([finished, finished])
