@@ -191,7 +191,12 @@ def _served(started: GatewayConfig, options: StartOptions) -> GatewayConfig:
     """The config of the start, with the addresses on which this process listens."""
     xds, http = options.addresses(started.control_plane)
     section = started.control_plane.model_copy(update={"xds": xds, "http": http})
-    return started.model_copy(update={"control_plane": section})
+    served = started.model_copy(update={"control_plane": section})
+    address = options.mcp_address(started.mcp)
+    if address is None or started.istio is None or started.mcp is None:
+        return served
+    mcp = started.mcp.model_copy(update={"address": address})
+    return served.model_copy(update={"istio": started.istio.model_copy(update={"mcp": mcp})})
 
 
 async def _create_plane(

@@ -105,6 +105,10 @@ def _control_plane_arguments(parser: argparse.ArgumentParser) -> None:
         help="address of the admin HTTP server; default: control_plane.http",
     )  # fmt: skip
     parser.add_argument(
+        "--mcp", metavar="ADDRESS", type=_address,
+        help="address of the config source of istiod; default: istio.mcp.address",
+    )  # fmt: skip
+    parser.add_argument(
         "--reader-token", metavar="FILE", type=Path,
         help="file with the token of one more reader, beside control_plane.access; sluice up makes "
         "one to read the status of its gateway",
@@ -240,7 +244,7 @@ def _import_control_plane(_: argparse.Namespace) -> Callable[[argparse.Namespace
         config = require_config(options) if needs_config else find_config(options)
         started = StartOptions(
             config, options.store, options.watch, options.directory, options.xds, options.http,
-            options.reader_token,
+            options.reader_token, options.mcp,
         )  # fmt: skip
         return main(started, ServedExplainer())
 

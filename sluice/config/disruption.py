@@ -135,4 +135,17 @@ def _credentials(running: GatewayConfig, changed: GatewayConfig) -> Iterator[Dis
         )
 
 
-_RULES: Final = (_models, _group_models, _listener, _tls, _credentials)
+def _mesh(running: GatewayConfig, changed: GatewayConfig) -> Iterator[Disruption]:
+    """The routes that a mesh loses, if istiod gets them from the control plane."""
+    if running.istio is None or running.mcp is None:
+        return
+    if changed.istio is None:
+        yield Disruption(("istio",), "this change would remove all routes from the mesh")
+    elif set(running.istio.hosts).isdisjoint(changed.istio.hosts):
+        hosts = enumerated(running.istio.hosts, maximum=MAX_NAMES)
+        yield Disruption(
+            ("istio", "hosts"), f"this change would remove every host from the mesh ({hosts})"
+        )
+
+
+_RULES: Final = (_models, _group_models, _listener, _tls, _credentials, _mesh)

@@ -383,8 +383,8 @@ class GatewayConfig(Strict):
     allow_disruption: bool = Field(
         False,
         description="Apply this config to a running gateway also if the change would cut off its "
-        "clients: removes every model, moves the listener, switches TLS on or off, or removes all "
-        "issuers or API keys. Remove the key after the change.",
+        "clients: removes every model, moves the listener, switches TLS on or off, removes all "
+        "issuers or API keys, or all routes of a mesh. Remove the key after the change.",
     )
 
     @property

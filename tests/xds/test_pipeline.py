@@ -12,6 +12,7 @@ import pytest
 from protos.base_pb2 import Node as NodeMessage
 from sluice.config import ConfigError
 from sluice.config.gateway import ControlPlane
+from sluice.config.mcp import Mcp
 from sluice.config.rollout import RolloutCriteria
 from sluice.contract.history import AUTHOR, ROLLBACK
 from tests.redis_server import RedisServer
@@ -709,3 +710,14 @@ def test_an_option_cannot_open_to_other_machines_what_the_config_does_not() -> N
         StartOptions(None, http="0.0.0.0:4").addresses(local)
     everywhere = ControlPlane(xds="0.0.0.0:1", http="127.0.0.1:2")
     assert StartOptions(None, xds="0.0.0.0:3").addresses(everywhere)[0] == "0.0.0.0:3"
+
+
+def test_an_option_gives_the_server_for_istiod_another_address() -> None:
+    mcp = Mcp(address="127.0.0.1:1")
+    assert StartOptions(None).mcp_address(mcp) == "127.0.0.1:1"
+    assert StartOptions(None, mcp="127.0.0.1:2").mcp_address(mcp) == "127.0.0.1:2"
+    assert StartOptions(None).mcp_address(None) is None
+    with pytest.raises(ConfigError, match=r"--mcp: other machines can reach 0.0.0.0:2"):
+        StartOptions(None, mcp="0.0.0.0:2").mcp_address(mcp)
+    with pytest.raises(ConfigError, match=r"--mcp: the config has no istio.mcp"):
+        StartOptions(None, mcp="127.0.0.1:2").mcp_address(None)

@@ -9,6 +9,7 @@ from typing import Final
 from sluice.config import ConfigError, Problem
 from sluice.config.addresses import is_local, split_host_port
 from sluice.config.gateway import ControlPlane
+from sluice.config.mcp import Mcp
 from sluice.config.reader import ConfigReader
 from xds.candidate.apply import FILE_AUTHOR, draft, file_origin, last_text, revision_name
 from xds.sources.file import ConfigFile
@@ -26,7 +27,8 @@ class StartOptions:
     None: the config is a file. `watch`: a file whose edits become revisions. `directory`: where the
     files are that a config names; None: the folder of `watch` or `config`, else the working
     directory. `xds` and `http`: where this control plane listens; None: as `control_plane` says.
-    `reader_token`: file with the token of one more reader of the admin HTTP server.
+    `reader_token`: file with the token of one more reader of the admin HTTP server. `mcp`: where
+    the server for istiod listens; None: as `istio.mcp` says.
     """
 
     config: Path | None
@@ -36,6 +38,7 @@ class StartOptions:
     xds: str | None = None
     http: str | None = None
     reader_token: Path | None = None
+    mcp: str | None = None
 
     @property
     def file(self) -> Path | None:
@@ -61,14 +64,27 @@ class StartOptions:
 
         An option must not open to other machines what the config keeps on this one.
         """
-        chosen = self.xds or configured.xds, self.http or configured.http
-        for option, address, of_config in zip(
-            ("xds", "http"), chosen, (configured.xds, configured.http), strict=True
-        ):
-            if _is_local(of_config) and not _is_local(address):
-                message = f"other machines can reach {address}: write it in control_plane.{option}"
-                raise ConfigError([Problem("", 0, f"--{option}", message)])
-        return chosen
+        return (
+            _chosen("xds", self.xds, configured.xds, "control_plane.xds"),
+            _chosen("http", self.http, configured.http, "control_plane.http"),
+        )
+
+    def mcp_address(self, configured: Mcp | None) -> str | None:
+        """Where the server for istiod listens; None without one. Raises ConfigError."""
+        if configured is not None:
+            return _chosen("mcp", self.mcp, configured.address, "istio.mcp.address")
+        if self.mcp is not None:
+            raise ConfigError([Problem("", 0, "--mcp", "the config has no istio.mcp: write it")])
+        return None
+
+
+def _chosen(option: str, address: str | None, configured: str, key: str) -> str:
+    if address is None:
+        return configured
+    if _is_local(configured) and not _is_local(address):
+        message = f"other machines can reach {address}: write it in {key}"
+        raise ConfigError([Problem("", 0, f"--{option}", message)])
+    return address
 
 
 _FIRST_REASON: Final = "the first config of the store"

@@ -253,7 +253,8 @@ def _both(
     if combine is not None:
         for name in kept.keys() & added.resources.keys():
             pair = (kept[name], added.resources[name])
-            resources[name] = combine(*(pair if old else reversed(pair)))
+            if pair[0].version != pair[1].version:
+                resources[name] = combine(*(pair if old else reversed(pair)))
     both = ResourceSet.of(resources, f"{new.version}-make")
     known = (each for each in (before, added) if each.published and each.version == both.version)
     return next(known, both)

@@ -12,6 +12,8 @@ MODEL = {"versions": {"v1": VERSION}}
 PUBLIC = {**MODEL, "access": {"public": True}}
 TLS = {"certificate": "c.pem", "private_key": "k.pem"}
 ISSUER = {"issuer": "i", "audiences": ["a"], "algorithms": ["RS256"], "jwks": '{"keys": []}'}
+EXPORTED = {"hosts": ["a.example"], "gateways": ["g"]}
+MESH = {**EXPORTED, "mcp": {"address": "127.0.0.1:1"}}
 KEY = {"name": "n", "sha256": "0" * 64}
 
 
@@ -80,6 +82,13 @@ DISRUPTIVE = {
         "auth.api_key_header",
         "move API keys from the header x-token to x-api-key",
     ),
+    "no mesh": ({"istio": MESH}, {}, "istio", "remove all routes from the mesh"),
+    "other hosts of the mesh": (
+        {"istio": MESH},
+        {"istio": {**MESH, "hosts": ["b.example"]}},
+        "istio.hosts",
+        "remove every host from the mesh (a.example)",
+    ),
 }  # fmt: skip
 
 
@@ -118,6 +127,11 @@ HARMLESS = {
     "credentials that no model needs": (
         {"auth": {"issuers": [ISSUER], "api_keys": [KEY]}, "models": {"a": PUBLIC}},
         {"models": {"a": PUBLIC}},
+    ),
+    "a mesh that kubectl serves": ({"istio": EXPORTED}, {}),
+    "one more host of the mesh": (
+        {"istio": MESH},
+        {"istio": {**MESH, "hosts": ["b.example", "a.example"]}},
     ),
     "keys that need a restart": ({}, {"envoy": {"admin": "127.0.0.1:1"}}),
 }  # fmt: skip
