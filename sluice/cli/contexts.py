@@ -80,17 +80,28 @@ def is_url(text: str) -> bool:
 def contexts_file() -> Path:
     """The file: `$XDG_CONFIG_HOME/sluice/contexts.yaml`.
 
-    As the XDG specification says, a relative path is ignored; the default is `~/.config`.
+    As the XDG specification says, a relative path is ignored; the default is `~/.config`. Raises
+    UsageError if this user has no home, such as in a container.
     """
     base = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    folder = base if base.is_absolute() else Path("~/.config").expanduser()
+    try:
+        folder = base if base.is_absolute() else Path.home() / ".config"
+    except RuntimeError:
+        raise UsageError(
+            "this user has no home folder for contexts: set XDG_CONFIG_HOME to a folder that you "
+            "can write"
+        ) from None
     return folder / "sluice" / "contexts.yaml"
 
 
 def read_contexts() -> Contexts:
-    """The contexts of this user; none without a file. Raises CommandError."""
-    file = contexts_file()
-    if not file.exists():
+    """The contexts of this user; none without a file or a home. Raises CommandError."""
+    try:
+        file = contexts_file()
+    except UsageError:
+        return Contexts()
+    # Also false if this user may not enter the home folder, which may be that of another one.
+    if not os.access(file, os.F_OK):
         return Contexts()
     try:
         root = parse(read_named_file(file, MAX_FILE).decode())

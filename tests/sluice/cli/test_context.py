@@ -1,6 +1,7 @@
 """Contexts name gateways: which one a command asks, and with which credentials."""
 
 import json
+import pwd
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -168,3 +169,18 @@ def test_a_failed_handshake_has_a_hint_about_the_ca(capsys: pytest.CaptureFixtur
         error = error_of(capsys, "status", "--url", url.replace("http:", "https:"))
     assert error.endswith("sluice context add NAME URL --ca FILE\n")
     assert seen == []
+
+
+def test_a_user_without_a_home_has_no_contexts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unknown(_: int) -> pwd.struct_passwd:
+        raise KeyError
+
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    # The user of a container may have no entry.
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert main(["context", "list", "--names"]) == 0
+    error = error_of(capsys, "context", "add", "a", "http://127.0.0.1:1", status=2)
+    assert "set XDG_CONFIG_HOME" in error
