@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
+
 from tests.deploy.cluster_files import config_maps
-from tests.deploy.manifests import Manifests, arguments, probes
+from tests.deploy.manifests import ROOT, Manifests, arguments, probes
 from tests.deploy.mounts import Contents, mounted_files, swap
 from tests.integration.gateway import eventually, free_ports
 from tests.mesh.processes import Process
@@ -207,3 +209,26 @@ class _Https(http.client.HTTPSConnection):
     def connect(self) -> None:
         http.client.HTTPConnection.connect(self)
         self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
+
+
+def example_models(manifests: Manifests, host: str, folder: Path) -> tuple[Process, dict[str, int]]:
+    """Start the example models with the arguments of their container. Returns their ports by name.
+
+    They listen on `host`.
+    """
+    container = manifests.container("example-models", "models")
+    declared = {each["name"]: each["containerPort"] for each in container["ports"]}
+    ports = dict(zip(declared, free_ports(len(declared)), strict=True))
+    text = "\n".join(arguments(container))
+    for name, port in declared.items():
+        text = text.replace(f"0.0.0.0:{port}", f"{host}:{ports[name]}")
+    argv = [sys.executable, "-P", "-m", "examples.model_server", *text.split("\n")]
+    return Process("models", argv, folder, {"PYTHONPATH": str(ROOT)}), ports
+
+
+def infer(pods: LocalPods, token: str) -> httpx.Response:
+    """Send the request of docs/kubernetes.md."""
+    url = f"http://127.0.0.1:{pods.ports[8080]}/v2/models/sentiment/infer"
+    body = (ROOT / "examples/sentiment.json").read_bytes()
+    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    return httpx.post(url, content=body, headers=headers)

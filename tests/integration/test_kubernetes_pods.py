@@ -2,37 +2,25 @@
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from sluice.cli import main
 from tests.deploy import cluster_files
-from tests.deploy.local_pods import GATEWAY, LocalPods
-from tests.deploy.manifests import ROOT, arguments, overlay
-from tests.integration.gateway import eventually, free_ports
-from tests.mesh.processes import Process
-
-MODELS = ("sentiment-v1", "sentiment-v2", "digits-v1", "digits-v2", "echo-v1")
+from tests.deploy.local_pods import GATEWAY, LocalPods, example_models, infer
+from tests.deploy.manifests import overlay
+from tests.integration.gateway import eventually
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The example models, with the arguments of their container. Returns their addresses."""
-    laptop = overlay("laptop")
-    container = laptop.container("example-models", "models")
-    declared = {each["name"]: each["containerPort"] for each in container["ports"]}
-    ports = dict(zip(MODELS, free_ports(len(MODELS)), strict=True))
-    text = "\n".join(arguments(container))
-    for name, port in declared.items():
-        text = text.replace(f"0.0.0.0:{port}", f"127.0.0.1:{ports[name]}")
-    argv = [sys.executable, "-P", "-m", "examples.model_server", *text.split("\n")]
-    folder = tmp_path_factory.mktemp("models")
-    process = Process("models", argv, folder, {"PYTHONPATH": str(ROOT)})
-    yield {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
+    """The ports of the example models, by their names in the Service."""
+    process, ports = example_models(
+        overlay("laptop"), "127.0.0.1", tmp_path_factory.mktemp("models")
+    )
+    yield ports
     process.stop()
 
 
@@ -43,14 +31,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pods(
-    tmp_path_factory: pytest.TempPathFactory, certificates: Path, models: dict[str, str]
+    tmp_path_factory: pytest.TempPathFactory, certificates: Path, models: dict[str, int]
 ) -> Iterator[LocalPods]:
     folder = tmp_path_factory.mktemp("pods")
     cluster = cluster_files.create_secrets(folder / "created", certificates)
     endpoints = {
         "endpoints_from: { kubernetes: { service: example-models, namespace: sluice-models, "
-        f"port: {name} }} }}": f'endpoints: [{{ address: "{address}" }}]'
-        for name, address in models.items()
+        f"port: {name} }} }}": f'endpoints: [{{ address: "127.0.0.1:{port}" }}]'
+        for name, port in models.items()
     }
     started = LocalPods(overlay("laptop"), folder, cluster, endpoints)
     try:
@@ -60,23 +48,10 @@ def pods(
         started.stop()
 
 
-def infer(
-    pods: LocalPods, certificates: Path, capsys: pytest.CaptureFixture[str]
-) -> httpx.Response:
-    """The request of docs/kubernetes.md."""
-    url = f"http://127.0.0.1:{pods.ports[8080]}/v2/models/sentiment/infer"
-    body = (ROOT / "examples/sentiment.json").read_bytes()
-    headers = {
-        "authorization": f"Bearer {cluster_files.token(certificates, capsys)}",
-        "content-type": "application/json",
-    }
-    return httpx.post(url, content=body, headers=headers)
-
-
 def test_a_request_is_answered_by_the_version_of_its_group(
     pods: LocalPods, certificates: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answer = infer(pods, certificates, capsys)
+    answer = infer(pods, cluster_files.token(certificates, capsys))
     assert (answer.status_code, answer.json()["model_version"]) == (200, "v2"), answer.text
 
 
@@ -136,7 +111,7 @@ def test_pods_end_in_order_without_losing_the_request_that_is_open(
     pods.terminate("envoy")
     eventually(lambda: pods.probe(GATEWAY, "envoy", "readinessProbe") == 503)
     # Load balancers have not noticed yet.
-    assert infer(pods, certificates, capsys).status_code == 200
+    assert infer(pods, cluster_files.token(certificates, capsys)).status_code == 200
     assert pods.probe(GATEWAY, "envoy", "livenessProbe") == 200
     assert pods.wait("envoy") == 0
     for name in ("callout", "control-plane", "control-planesecond"):
