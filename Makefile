@@ -9,7 +9,7 @@ STARTED := $(shell date +%s)
 
 PROTO_SOURCES := $(sort $(wildcard protos/*.proto))
 
-.PHONY: install peers run test test-mesh mesh-tools lint types protos protos-check docs h2spec fuzz bench-gateway bench-callout bench-convert bench-telemetry lock clean images sbom package release-notes
+.PHONY: install peers run test test-docker test-mesh mesh-tools lint types protos protos-check docs h2spec fuzz bench-gateway bench-callout bench-convert bench-telemetry lock clean images sbom package release-notes
 
 install: $(STAMP)
 
@@ -31,6 +31,12 @@ test: install peers protos-check
 	@$(if $(ARGS),$(BIN)/python -m pytest -m "not docker and not mesh" $(ARGS),$(PYTHON) .ci/tests $(BIN)/python); status=$$?; \
 		seconds=$$(( $$(date +%s) - $(STARTED) )); \
 		echo "make test took $$((seconds / 60)) min $$((seconds % 60)) s"; exit $$status
+
+# Tests with Docker: the images, a gateway in containers, and docker-compose.yml.
+test-docker: install images
+	@TAG=$(TAG) $(BIN)/python -m pytest -m docker tests/integration/containers $(ARGS); status=$$?; \
+		seconds=$$(( $$(date +%s) - $(STARTED) )); \
+		echo "make test-docker took $$((seconds / 60)) min $$((seconds % 60)) s"; exit $$status
 
 # Tests with a real Kubernetes API server and istiod.
 test-mesh: mesh-tools

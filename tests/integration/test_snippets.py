@@ -55,9 +55,18 @@ FOREIGN = {
 GENERATED = {"docs/reference/cli.md": "usage texts that test_reference compares with the parsers"}
 """Pages whose blocks are generated."""
 
+DOCKER = "needs Docker; tests/integration/containers/test_compose.py runs the compose file"
+
 LEFT_OUT = {
     ("README.md", "make run"): "installs packages; the test starts the gateway of this target",
     ("README.md", "make test"): "runs these tests",
+    ("README.md", "docker compose up --detach --wait"): DOCKER,
+    ("docs/compose.md", "docker compose up --detach --wait"): DOCKER,
+    ("docs/compose.md", "docker compose exec control-plane sluice status"): DOCKER,
+    ("docs/compose.md", "for file in ca.crt operator.crt operator.key; do docker compose cp "
+     "control-plane:/run/sluice/identity/$file .; done"): DOCKER,
+    ("docs/compose.md", "docker compose build"): DOCKER,
+    ("docs/compose.md", "docker compose --profile tracing up --detach --wait"): DOCKER,
     ("docs/get-started.md", "python3 -m venv sluice-env"): "installs packages",
     ("docs/gateway-api.md",
      "sluice export gateway-api examples/gateway.yaml --listener http --conversion"):

@@ -1,0 +1,153 @@
+"""Containers of the tests: their images, and how they run."""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import docker
+import docker.errors
+import pytest
+from docker.models.containers import Container
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.network import Network
+
+TAG = os.environ.get("TAG", "latest")
+SLUICE, ENVOY, EXAMPLES = (
+    f"{name}:{TAG}" for name in ("sluice", "sluice-envoy", "sluice-examples")
+)
+REDIS = os.environ.get("REDIS_IMAGE", "redis:7.2-bookworm")
+PROMETHEUS = os.environ.get("PROMETHEUS_IMAGE", "prom/prometheus:v3.5.0")
+
+LOOPBACK = ("127.0.0.1",)
+"""The address of published ports. The engine chooses the ports."""
+
+
+def connect() -> docker.DockerClient:
+    """The engine of this machine. Without one, the test is skipped, but in CI it fails."""
+    try:
+        client = docker.from_env()
+        client.ping()
+    except docker.errors.DockerException as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no Docker engine: {error}")
+    try:
+        client.images.get(SLUICE)
+    except docker.errors.ImageNotFound:
+        pytest.fail(f"no image {SLUICE}: run `make test-docker`, which builds it")
+    return client
+
+
+@dataclass
+class Place:
+    """What all containers of a gateway share: networks, volumes, and the folder of the config."""
+
+    client: docker.DockerClient
+    networks: dict[str, Network]
+    volumes: dict[str, str]
+    config: str
+    started: list[DockerContainer] = field(default_factory=list)
+
+    def run(
+        self,
+        image: str,
+        command: Sequence[str],
+        networks: Sequence[str],
+        *,
+        alias: str = "",
+        ports: Sequence[int] = (),
+        mounts: Sequence[str] = (),
+        entrypoint: str | None = None,
+        read_only: bool = True,
+    ) -> Container:
+        """Start a container with the first of these networks, and connect it to the others.
+
+        It has as few rights as in docker-compose.yml. `mounts`: names of volumes.
+        """
+        first, *others = networks
+        container = (
+            DockerContainer(image)
+            .with_command(list(command))
+            .with_network(self.networks[first])
+            .with_network_aliases(*([alias] if alias else []))
+            .with_env("SLUICE_CONFIG", "/etc/sluice/gateway.yaml")
+            .with_volume_mapping(self.config, "/etc/sluice", "ro")
+            .with_kwargs(
+                read_only=read_only,
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges:true"],
+                entrypoint=entrypoint,
+            )
+            .with_tmpfs_mount("/tmp")
+        )
+        container.ports = {f"{port}/tcp": LOOPBACK for port in ports}
+        for name in mounts:
+            container.with_volume_mapping(self.volumes[name], MOUNTS[name], "rw")
+        self.started.append(container)
+        started = container.start().get_wrapped_container()
+        for name in others:
+            self.connect(started, name, alias)
+        return started
+
+    def connect(self, container: Container, network: str, alias: str = "") -> None:
+        """Connect a container to one more network."""
+        self.networks[network].connect(container.id, [alias] if alias else None)
+
+    def disconnect(self, container: Container, network: str) -> None:
+        """Cut a container off from a network."""
+        self.client.networks.get(self.networks[network].id).disconnect(container)
+
+    def print_logs(self) -> None:
+        """Print what each container said last, for a test that fails."""
+        for each in self.started:
+            container = each.get_wrapped_container()
+            container.reload()
+            print(f"--- {container.attrs['Args']}: {container.status}")
+            print(container.logs(tail=20).decode(errors="replace"))
+
+
+MOUNTS = {"state": "/var/lib/sluice", "identity": "/run/sluice/identity", "redis": "/data"}
+
+
+@contextmanager
+def place(config: str) -> Iterator[Place]:
+    """Networks and volumes, which are removed at the end with all containers."""
+    client = connect()
+    networks = {name: Network().create() for name in ("parts", "data")}
+    volumes = {name: client.volumes.create() for name in MOUNTS}
+    made = Place(client, networks, {name: each.name for name, each in volumes.items()}, config)
+    try:
+        yield made
+    except BaseException:
+        made.print_logs()
+        raise
+    finally:
+        for container in made.started:
+            container.stop()
+        for network in networks.values():
+            network.remove()
+        for volume in volumes.values():
+            volume.remove()
+
+
+def port(container: Container, inside: int) -> int:
+    """The port of this machine that is published for one of the container. Restarts change it."""
+    container.reload()
+    return int(container.ports[f"{inside}/tcp"][0]["HostPort"])
+
+
+def execute(container: Container, *command: str) -> str:
+    """The output of a command in the container, which must succeed."""
+    status, output = container.exec_run(list(command))
+    text = output.decode(errors="replace")
+    assert status == 0, f"{command}: {text[-2000:]}"
+    return text
+
+
+def compose() -> list[str]:
+    """The command of Docker Compose: the plugin, else the program of the same name."""
+    if shutil.which("docker") and os.system("docker compose version >/dev/null 2>&1") == 0:
+        return ["docker", "compose"]
+    return ["docker-compose"]

@@ -1,0 +1,174 @@
+"""A gateway in containers, with two Envoys behind a load balancer."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from docker.models.containers import Container
+
+from tests import plain_http
+from tests.integration.containers.engine import (
+    ENVOY,
+    EXAMPLES,
+    REDIS,
+    SLUICE,
+    Place,
+    execute,
+    place,
+    port,
+)
+from tests.integration.gateway import eventually
+
+ROOT = Path(__file__).parents[3]
+BALANCER = Path(__file__).with_name("balancer.yaml")
+EVERYWHERE = ("parts", "data")
+"""Redis is reached only over the network `data`."""
+
+
+@dataclass
+class Fleet:
+    """The containers by name, and the file of the config."""
+
+    place: Place
+    config: Path
+    containers: dict[str, Container] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    """With a token for all models."""
+
+    def __getitem__(self, name: str) -> Container:
+        return self.containers[name]
+
+    @property
+    def url(self) -> str:
+        """The address of the load balancer."""
+        return f"http://{self.address}"
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{port(self['balancer'], 8080)}"
+
+    def start_callout(self, name: str) -> None:
+        """Start a container of the callout, which has the name `callout` for the Envoys."""
+        command = ["callout", "--address", "0.0.0.0:18100", "--metrics", "0.0.0.0:9902"]
+        self.containers[name] = self.place.run(
+            SLUICE, command, EVERYWHERE, alias="callout", mounts=["identity"]
+        )
+
+    def edit(self, change: Callable[[Any], object]) -> None:
+        """Change the config file, as an operator does."""
+        config = yaml.safe_load(self.config.read_text())
+        change(config)
+        new = self.config.with_suffix(".new")
+        new.write_text(yaml.safe_dump(config))
+        new.rename(self.config)
+
+    def infer(self, model: str = "sentiment", **headers: str) -> httpx.Response:
+        body = (ROOT / "examples" / "sentiment.json").read_bytes()
+        sent = {"content-type": "application/json", **self.headers}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        return plain_http.post(
+            f"{self.url}/v2/models/{model}/infer", content=body, headers=sent, timeout=30
+        )
+
+    def served(self) -> bool:
+        """Whether both Envoys get answers of the model. The load balancer chooses them in turn."""
+        try:
+            return all(self.infer().status_code == 200 for _ in range(4))
+        except httpx.TransportError:
+            return False
+
+    def workers(self, envoy: str) -> int:
+        """The number of callout workers to which an Envoy sends calls."""
+        answer = plain_http.get(
+            f"http://127.0.0.1:{port(self[envoy], 9901)}/clusters?filter=^sluice-callout$"
+        )
+        lines = answer.text.splitlines()
+        return sum(
+            line.startswith("sluice-callout::") and line.endswith("::health_flags::healthy")
+            for line in lines
+        )
+
+    def balanced(self) -> int:
+        """The number of Envoys to which the load balancer sends requests."""
+        answer = plain_http.get(f"http://127.0.0.1:{port(self['balancer'], 9901)}/clusters")
+        return sum(line.endswith("health_flags::healthy") for line in answer.text.splitlines())
+
+    def in_sync(self) -> bool:
+        """Whether both Envoys and all workers have the config in force."""
+        ended, output = self["control plane"].exec_run(["sluice", "status", "--json"])
+        if ended != 0:
+            return False
+        status = json.loads(output)
+        kinds = [node["kind"] for node in status["nodes"]]
+        return status["in_sync"] and kinds.count("envoy") == 2 and kinds.count("callout") >= 2
+
+    def limits_are_shared(self, callout: str) -> bool:
+        """Whether Redis responds to all workers of a callout, as its metrics say."""
+        text = execute(self[callout], "python", "-c", METRICS)
+        return "sluice_limit_backend_up 1.0" in text.splitlines()
+
+
+METRICS = """
+import ssl, urllib.request
+own = "/run/sluice/identity/operator"
+context = ssl.create_default_context(cafile="/run/sluice/identity/ca.crt")
+context.load_cert_chain(own + ".crt", own + ".key")
+print(urllib.request.urlopen("https://127.0.0.1:9902/metrics", context=context).read().decode())
+"""
+
+
+@contextmanager
+def fleet(folder: Path) -> Iterator[Fleet]:
+    """Start all containers, with the config and the commands of docker-compose.yml."""
+    shutil.copytree(ROOT / "deploy" / "compose", folder, dirs_exist_ok=True)
+    shutil.copy(BALANCER, folder)
+    for each in (folder, *folder.iterdir()):
+        each.chmod(0o755)
+    with place(str(folder)) as where:
+        made = Fleet(where, folder / "gateway.yaml")
+        made.edit(_for_tests)
+        services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+        keys = ("state", "identity")
+        setup = where.run(SLUICE, ["/etc/sluice/setup.sh"], ["parts"], entrypoint="sh", mounts=keys)
+        assert setup.wait()["StatusCode"] == 0, setup.logs().decode()
+        parts = made.containers
+        parts["redis"] = where.run(
+            REDIS, services["redis"]["command"], ["data"], alias="redis", mounts=["redis"]
+        )
+        parts["models"] = where.run(
+            EXAMPLES, services["models"]["command"].split(), ["parts"], alias="models"
+        )
+        parts["control plane"] = where.run(
+            SLUICE, services["control-plane"]["command"], EVERYWHERE,
+            alias="control-plane", mounts=keys,
+        )  # fmt: skip
+        made.start_callout("callout")
+        for name in ("envoy-a", "envoy-b"):
+            parts[name] = where.run(
+                ENVOY, ["envoy"], ["parts"], alias=name, mounts=["identity"], ports=[9901]
+            )
+        parts["balancer"] = where.run(
+            ENVOY, ["-c", "/etc/sluice/balancer.yaml"], ["parts"],
+            entrypoint="envoy", ports=[8080, 9901],
+        )  # fmt: skip
+        made.headers = {"authorization": f"Bearer {_token(made)}"}
+        eventually(lambda: made.balanced() == 2 and made.served())
+        yield made
+
+
+def _for_tests(config: Any) -> None:
+    config["limits"]["listener"] = {"rate": 100_000, "burst": 100_000}
+    config["limits"]["rules"][0] |= {"rate": 50_000, "burst": 100_000}
+    config["envoy"]["drain"] = {"minimum": 3}
+    config["control_plane"]["envoys"] = ["envoy-a:9901", "envoy-b:9901"]
+
+
+def _token(made: Fleet) -> str:
+    command = ["sluice", "token", "--sub", "1234", "--group", "vision"]
+    return execute(made["control plane"], *command).strip()

@@ -1,0 +1,62 @@
+"""The files of docker-compose.yml are valid, and agree with each other."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sluice.config.load import loads
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "deploy" / "compose"
+TEXT = (FOLDER / "gateway.yaml").read_text()
+SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+TRACING = re.compile("^  # (tracing: .*)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("text", [TEXT, TRACING.sub(r"  \1", TEXT)], ids=["as it is", "tracing"])
+def test_the_config_is_valid(text: str) -> None:
+    assert set(loads(text).models) == {"sentiment", "digits", "echo"}
+
+
+def test_the_line_about_tracing_switches_it_on() -> None:
+    tracing = loads(TRACING.sub(r"  \1", TEXT)).telemetry.tracing
+    assert tracing is not None
+    assert tracing.otlp.address == "collector:4317"
+
+
+def test_the_example_server_listens_on_the_endpoints_of_the_config() -> None:
+    arguments = SERVICES["models"]["command"].split()
+    listens = {
+        (name, address.partition(":")[2])
+        for name, *addresses in zip(arguments[1::4], arguments[2::4], arguments[3::4], strict=True)
+        for address in addresses
+    }
+    for model, each in loads(TEXT).models.items():
+        for version, served in each.versions.items():
+            for endpoint in served.endpoints:
+                host, _, port = endpoint.address.partition(":")
+                assert host == "models"
+                assert (f"{model}:{version}", port) in listens
+
+
+def test_every_image_has_a_version_unless_it_is_built_here() -> None:
+    for service in SERVICES.values():
+        assert "build" in service or re.search(r":v?[0-9]+\.[0-9.]+[a-z-]*}$", service["image"])
+
+
+def test_prometheus_has_the_jobs_that_the_alerts_and_dashboards_name() -> None:
+    def jobs(file: Path) -> list[str]:
+        return [each["job_name"] for each in yaml.safe_load(file.read_text())["scrape_configs"]]
+
+    assert jobs(FOLDER / "prometheus.yml") == jobs(
+        ROOT / "deploy" / "prometheus" / "prometheus.yml"
+    )
+
+
+def test_no_port_is_published_to_other_machines() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
