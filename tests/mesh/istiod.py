@@ -94,10 +94,11 @@ class Istiod:
 
         eventually(ready, START_TIMEOUT)
 
-    def configs(self, kind: str) -> list[Any]:
+    def configs(self, kind: str, namespace: str) -> list[Any]:
         """The objects of a kind, such as `VirtualService`, that istiod has in memory."""
         found = json.loads(self._get("/debug/configz"))
-        return [each for each in found if each["kind"] == kind]
+        wanted = kind, namespace
+        return [each for each in found if _kind_and_namespace(each) == wanted]
 
     def synced(self) -> list[Any]:
         """What istiod says of its proxies: the versions that were sent and accepted."""
@@ -112,3 +113,7 @@ class Istiod:
         with urllib.request.urlopen(f"{self.http}{path}", timeout=10) as response:
             text: str = response.read().decode()
         return text
+
+
+def _kind_and_namespace(item: Any) -> tuple[str, str | None]:
+    return item["kind"], item["metadata"].get("namespace")

@@ -178,7 +178,7 @@ def test_the_mesh_has_a_version_as_long_as_the_callout_may_choose_it(mesh: Mesh)
 
 def test_istiod_keeps_the_resources_while_the_control_plane_is_gone(mesh: Mesh) -> None:
     def while_stopped() -> None:
-        assert len(mesh.istiod.configs("VirtualService")) == 1
+        assert len(mesh.istiod.configs("VirtualService", NAMESPACE)) == 1
         assert mesh.answer("v2").status_code == 200
 
     mesh.gateway.restart_control_plane(while_stopped)
@@ -239,7 +239,8 @@ def test_istiod_keeps_a_resource_whose_new_version_is_invalid(
         started = await asyncio.to_thread(istiod, {"configSources": [source]})
 
         def hosts(kind: str) -> list[str]:
-            return [host for each in started.configs(kind) for host in each["spec"]["hosts"]]
+            found = started.configs(kind, NAMESPACE)
+            return [host for each in found for host in each["spec"]["hosts"]]
 
         async def until(entry: str, routed: list[str]) -> None:
             holds = lambda: (hosts("ServiceEntry"), hosts("VirtualService")) == ([entry], routed)  # noqa: E731
