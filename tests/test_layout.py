@@ -108,7 +108,7 @@ DEPENDENCIES = {
         " extproc.memory_budget extproc.mirror extproc.policy extproc.protection extproc.rpc"
         " extproc.services extproc.services.ext_proc extproc.telemetry extproc.transport protos"
         " sluice.config sluice.contract sluice.http sluice.private_folder sluice.restart"
-        " sluice.state_changes sluice.tls"
+        " sluice.state_changes sluice.tls sluice.user_agent"
     ),
     "extproc.transport.__main__": "extproc.rpc extproc.services extproc.transport",
     "xds": "",
@@ -153,9 +153,9 @@ DEPENDENCIES = {
     ),
     "xds.admin.api": "sluice.config sluice.contract sluice.http sluice.printable",
     "xds.admin": (
-        "sluice.config sluice.contract sluice.envoy_binary sluice.http sluice.tls xds.admin.api"
-        " xds.canary xds.candidate xds.envoys xds.events xds.protocol xds.resources xds.rollout"
-        " xds.sources.store xds.state"
+        "sluice.config sluice.contract sluice.envoy_binary sluice.http sluice.tls"
+        " sluice.user_agent xds.admin.api xds.canary xds.candidate xds.envoys xds.events"
+        " xds.protocol xds.resources xds.rollout xds.sources.store xds.state"
     ),
     "xds.pipeline": (
         "sluice.config xds.canary xds.candidate xds.delivery xds.events xds.resources"

@@ -32,6 +32,7 @@ from extproc.telemetry.metrics import Metrics
 from extproc.telemetry.profile import Profiler
 from extproc.telemetry.status import read_status
 from sluice.http.server import serve_in_thread
+from sluice.user_agent import VERSION
 
 
 def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings, hang_timeout: float) -> int:
@@ -45,6 +46,7 @@ def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings, hang_time
         # Each worker has a row. The last row is the supervisor's own.
         table = CounterTable(path, len(workers))
         metrics = Metrics(table)
+        metrics.gauge(catalog.BUILD_INFO, VERSION).set(1)
         broker = path.with_name("limits") if len(workers) > 1 else None
         protection = ProtectionSettings(broker, len(workers))
         shared = _shared_settings(path, protection, endpoint, hang_timeout)

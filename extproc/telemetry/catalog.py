@@ -22,6 +22,12 @@ _DECISION_BUCKETS = (
     0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025,
 )  # fmt: skip
 
+BUILD_INFO = Gauge(
+    "sluice_build_info",
+    "The version of the program, as a label; always 1.",
+    ("version",),
+    aggregation="max",
+)
 REQUESTS = Counter(
     "sluice_requests_total",
     "Finished requests, from Envoy's reports.",
@@ -232,6 +238,7 @@ WORKER_SILENCE = Gauge(
 )
 
 FAMILIES: tuple[Family, ...] = (
+    BUILD_INFO,
     REQUESTS,
     REQUESTS_BY_PLACEMENT,
     REQUEST_SECONDS,

@@ -35,6 +35,19 @@ RULES = [
 RANGE = 30
 """Seconds that a query looks at."""
 
+FAULTS = {
+    "SluiceErrorBudgetBurn", "SluiceBreakerOpen", "SluiceEndpointsFail", "SluiceManyLimited",
+    "SluiceKeySetUnusable", "SluiceKeySetFetchFails",
+}  # fmt: skip
+"""Alerts of what is wrong with the gateway of this test."""
+
+NO_FAULTS = {
+    "SluiceJobMissing", "SluiceNoWorker", "SluiceMetricsTableFull", "SluiceTelemetryLost",
+    "SluiceVersionsDiffer", "SluiceNodesReject", "SluiceConfigInError", "SluiceNoEnvoyConnected",
+    "SluiceEnvoyDisconnected", "SluiceCertificateExpires", "SluiceEnvoyHeap",
+}  # fmt: skip
+"""Alerts of what works, however busy the machine is."""
+
 NOT_OF_A_GATEWAY = {"namespace", "le", "alertname", "alertstate"}
 """Labels of Kubernetes and of Prometheus."""
 
@@ -62,6 +75,9 @@ class Prometheus:
     def get(self, path: str, **parameters: str) -> Any:
         url = f"http://{self.address}/api/v1/{path}"
         return plain_http.get(url, params=parameters).raise_for_status().json()["data"]
+
+    def rules(self) -> list[dict[str, Any]]:
+        return [rule for group in self.get("rules")["groups"] for rule in group["rules"]]
 
     def series(self, query: Query) -> list[dict[str, str]]:
         """Labels of the series with a number in the last seconds."""
@@ -168,6 +184,19 @@ def test_each_legend_has_the_labels_of_its_series(
     for query in queries(board):
         named = set(re.findall(r"{{(\w+)}}", query.legend))
         eventually(lambda q=query, n=named: any(n <= each.keys() for each in observing.series(q)))
+
+
+def test_prometheus_evaluates_each_rule(observing: Prometheus) -> None:
+    eventually(lambda: all(rule["health"] != "unknown" for rule in observing.rules()))
+    assert [rule["name"] for rule in observing.rules() if rule["health"] != "ok"] == []
+
+
+def test_the_faults_of_the_gateway_raise_their_alerts(observing: Prometheus) -> None:
+    def active() -> set[str]:
+        return {rule["name"] for rule in observing.rules() if rule.get("alerts")}
+
+    eventually(lambda: active() >= FAULTS)
+    assert active() & NO_FAULTS == set()
 
 
 def test_a_running_gateway_exports_each_metric_and_label_that_a_panel_or_a_rule_names(

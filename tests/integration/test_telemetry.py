@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sluice.contract.names import CALLOUT_CLUSTER
 from sluice.contract.report import MAX_TEXT
+from sluice.user_agent import VERSION
 from tests import plain_http
 from tests.integration.gateway import (
     INFER,
@@ -261,6 +262,7 @@ def test_metrics_are_aggregated_over_all_workers(gateway: Gateway) -> None:
     eventually(lambda: requests() == before[0] + 100)
     assert (admissions(gateway), timed()) == (before[1] + 100, before[2] + 100)
     assert metric(gateway, "sluice_worker_up") == 2
+    assert metric(gateway, "sluice_build_info", version=VERSION) == 1
 
 
 def test_unknown_models_and_versions_do_not_become_labels(gateway: Gateway) -> None:

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from sluice.config import GatewayConfig
 from sluice.contract.names import split_cluster_name
+from sluice.user_agent import VERSION
 from xds.envoys.fleet import count_states
 from xds.envoys.observations import Observations
 from xds.envoys.reporters import SOURCES
@@ -20,6 +21,7 @@ from xds.protocol.resource_types import ResourceType
 from xds.state import ControlPlaneState
 
 HELP = {
+    "sluice_build_info": "The version of the program, as a label; always 1.",
     "sluice_xds_version_info": "The config version in force, as a label; always 1.",
     "sluice_xds_in_sync": "Whether every node is in sync and no rollout is running.",
     "sluice_xds_in_error": "Whether the latest config is invalid or rejected by a node.",
@@ -57,6 +59,7 @@ class StateCollector(Collector):
         kinds = Counter(streams[0].kind for nodes in every for streams in by_client(nodes))
         versions = {rollout.version: 1} if rollout.version is not None else {}
         return [
+            _gauge("sluice_build_info", "version", {VERSION: 1}),
             _gauge("sluice_xds_version_info", "version", versions),
             _gauge("sluice_xds_in_sync", value=rollout.in_sync),
             _gauge("sluice_xds_in_error", value=state.error is not None),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import DashboardLinkPlacement
 
 from deploy.grafana.source import canaries, control_plane, limits, models, overview, workers
 
@@ -21,12 +22,16 @@ def write(folder: Path) -> None:
         for number, panel in enumerate(built.panels or [], 1):
             panel.id_val = number
         # By default, the builders put links and annotations into a menu.
-        data = json.loads(json.dumps(built, cls=JSONEncoder))
-        # By default, the builders put links and annotations into a menu.
-        for each in (*data["links"], *data["annotations"]["list"]):
-            del each["placement"]
+        data = json.loads(json.dumps(built, cls=JSONEncoder), object_hook=_outside_of_the_menu)
         text = json.dumps(data, indent=2, sort_keys=True)
         (folder / f"{built.uid}.json").write_text(f"{text}\n")
+
+
+def _outside_of_the_menu(parsed: dict[str, object]) -> dict[str, object]:
+    """A link or an annotation without the place that the builders give it."""
+    if parsed.get("placement") == DashboardLinkPlacement.IN_CONTROLS_MENU:
+        del parsed["placement"]
+    return parsed
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from deploy.grafana.source.panels import (
     choice,
     dashboard,
     graph,
+    linked,
     models,
     quantile,
     quantiles,
@@ -37,12 +38,17 @@ def board() -> Dashboard:
             ),
         )
         .with_panel(
-            graph(
-                "Requests by version",
-                "Finished requests. Without a version: refused before one was chosen.",
-                "reqps",
-                (requests, NAMES),
-                stacked=True,
+            linked(
+                graph(
+                    "Requests by version",
+                    "Finished requests. Without a version: refused before one was chosen.",
+                    "reqps",
+                    (requests, NAMES),
+                    stacked=True,
+                ),
+                "The canary of the model",
+                "canaries",
+                "model",
             )
         )
         .with_panel(

@@ -8,6 +8,7 @@ from deploy.grafana.source.panels import (
     YELLOW,
     dashboard,
     graph,
+    linked,
     models,
     quantile,
     quantiles,
@@ -94,20 +95,30 @@ def board() -> Dashboard:
             )
         )
         .with_panel(
-            graph(
-                "Requests by model",
-                "Finished requests; other is a path of no model.",
-                "reqps",
-                (by_model, "{{model}}"),
-                stacked=True,
+            linked(
+                graph(
+                    "Requests by model",
+                    "Finished requests; other is a path of no model.",
+                    "reqps",
+                    (by_model, "{{model}}"),
+                    stacked=True,
+                ),
+                "The model and its versions",
+                "models",
+                "model",
             )
         )
         .with_panel(
-            graph(
-                "Failures by model",
-                "Share of the requests with a status 5xx.",
-                "percentunit",
-                (ratio(failed_by_model, by_model), "{{model}}"),
+            linked(
+                graph(
+                    "Failures by model",
+                    "Share of the requests with a status 5xx.",
+                    "percentunit",
+                    (ratio(failed_by_model, by_model), "{{model}}"),
+                ),
+                "The model and its versions",
+                "models",
+                "model",
             )
         )
         .with_panel(
@@ -166,10 +177,15 @@ def board() -> Dashboard:
         .with_panel(
             graph(
                 "Processes",
-                "Processes that Prometheus reaches, and workers that run.",
+                "Processes that Prometheus reaches, those of each version of the program, and "
+                "workers that run.",
                 "short",
                 (f'sum by (job) (up{{{ALL}, job=~"envoy|sluice-.*"}})', "{{job}}"),
                 (f"sum(sluice_worker_up{{{ALL}}})", "workers"),
+                (
+                    f"count by (job, version) (sluice_build_info{{{ALL}}})",
+                    "{{job}} of version {{version}}",
+                ),
             )
         )
         .with_panel(

@@ -185,6 +185,13 @@ def timeline(
     )
 
 
+def linked(panel: TimeseriesPanel, title: str, uid: str, *variables: str) -> TimeseriesPanel:
+    """The panel, whose series link to a dashboard with the values of their labels."""
+    chosen = "&".join(f"var-{name}=${{__field.labels.{name}}}" for name in variables)
+    url = f"/d/sluice-{uid}?{chosen}&${{datasource:queryparam}}&${{__url_time_range}}"
+    return panel.data_links([DashboardLink(title).type(DashboardLinkType.LINK).url(url)])
+
+
 def dashboard(uid: str, title: str, description: str, *variables: QueryVariable) -> Dashboard:
     """An empty dashboard with the variables of all dashboards and its own.
 

@@ -5,6 +5,7 @@ import time
 from prometheus_client import CollectorRegistry, generate_latest
 
 from sluice.config import GatewayConfig
+from sluice.user_agent import VERSION
 from tests.xds.sotw_node import SotwNode
 from xds.admin.metrics import HELP, StateCollector
 from xds.admin.status import status_of
@@ -52,6 +53,7 @@ def test_pushes_acks_nacks_nodes_and_configs_are_counted() -> None:
         'sluice_xds_reporters{source="worker"} 0.0',
         'sluice_xds_reports_refused_total{source="envoy"} 0.0',
         "sluice_xds_in_error 1.0",
+        f'sluice_build_info{{version="{VERSION}"}} 1.0',
         "sluice_xds_models 0.0",
     ):
         assert f"{line}\n" in text
