@@ -63,12 +63,12 @@ def render(
     *,
     connections: int | None = None,
     directory: Path = Path(),
-    drain_file: Path | None = None,
+    drain_folder: Path | None = None,
 ) -> str:
     """The bootstrap of an Envoy, in YAML.
 
-    `drain_file`: the file that allows the admin interface to drain this Envoy while it exists.
-    Without it, nothing does.
+    `drain_folder`: folder with the files that let the admin interface drain this Envoy
+    (`drain_file`). Without it, nothing does.
 
     `connections` is the maximum number of client connections; None: that of the config. File names
     in the config are relative to `directory`. With `identity`, Envoy also needs the files that
@@ -84,7 +84,7 @@ def render(
         "node_locality": dict(zip(_LOCALITY, node.locality.split("/"), strict=False)),
         "admin_host": admin_host,
         "admin_port": int(admin_port),
-        "admin_paths": list(_admin_paths(drain_file)),
+        "admin_paths": list(_admin_paths(drain_folder)),
         "xds_type": "STRICT_DNS" if any(map(needs_dns, control_planes)) else "STATIC",
         "xds_endpoints": [_endpoint(each) for each in control_planes],
         "runtime_metadata": RUNTIME_METADATA,
@@ -101,15 +101,20 @@ def render(
     return template.substitute({key: json.dumps(value) for key, value in values.items()})
 
 
-def _admin_paths(drain_file: Path | None) -> Iterator[dict[str, object]]:
+def drain_file(folder: Path, path: str) -> Path:
+    """The file that lets the admin interface take a request that drains Envoy, while it exists."""
+    return folder / path.rpartition("/")[2]
+
+
+def _admin_paths(drain_folder: Path | None) -> Iterator[dict[str, object]]:
     """The paths of the admin interface, as string matchers in JSON."""
     yield {"safe_regex": {"regex": _READING_PATHS}}
-    if drain_file is not None:
-        code = Template(_DRAINING).substitute(
-            fail=_lua(FAIL_READINESS.encode()),
-            stop=_lua(STOP_LISTENING.encode()),
-            file=_lua(os.fsencode(drain_file)),
+    if drain_folder is not None:
+        files = ", ".join(
+            f"[{_lua(path.encode())}] = {_lua(os.fsencode(drain_file(drain_folder, path)))}"
+            for path in (FAIL_READINESS, STOP_LISTENING)
         )
+        code = Template(_DRAINING).substitute(files=files)
         matcher = {"@type": _LUA, "source_code": {"inline_string": code}}
         yield {"custom": {"name": "envoy.string_matcher.lua", "typed_config": matcher}}
 
@@ -118,8 +123,9 @@ def _admin_paths(drain_file: Path | None) -> Iterator[dict[str, object]]:
 # would be no secret: /config_dump shows the bootstrap.
 _DRAINING: Final = """\
 function envoy_match(path)
-  if path ~= $fail and path ~= $stop then return false end
-  local file = io.open($file)
+  local name = ({ $files })[path]
+  if name == nil then return false end
+  local file = io.open(name)
   if file == nil then return false end
   file:close()
   return true

@@ -1,14 +1,14 @@
 """Drains a local Envoy, so that it can end without ending a request.
 
-Envoy's admin interface takes the two requests for it only while a file exists in a private folder:
-other users, web pages and other machines may reach the interface.
+Envoy's admin interface takes each of the two requests for it only while a file exists in a private
+folder: other users, web pages and other machines may reach the interface.
 """
 
 import asyncio
 import logging
 from pathlib import Path
 
-from sluice.bootstrap import FAIL_READINESS, STOP_LISTENING
+from sluice.bootstrap import FAIL_READINESS, STOP_LISTENING, drain_file
 from sluice.config.addresses import reachable
 from sluice.config.gateway import Drain
 from sluice.http.client import NoAnswerError, request
@@ -20,20 +20,21 @@ _MAX_ANSWER = 1 << 16
 """Bytes of an answer to a request that drains Envoy."""
 
 
-async def drain(admin: str, drain_file: Path, settings: Drain) -> None:
+async def drain(admin: str, folder: Path, settings: Drain) -> None:
     """Return when Envoy can end: when it has no open request, or after the timeout.
+
+    `folder`: that of the bootstrap (`plan.envoy`).
 
     From the beginning, its readiness fails. It closes each connection after the next response
     (`connection: close`, GOAWAY). At the end, it takes no new connections.
     """
-    _allow_to_drain(drain_file)
     try:
         async with asyncio.timeout(settings.timeout):
-            await _tell(admin, FAIL_READINESS)
+            await _tell(admin, folder, FAIL_READINESS)
             await asyncio.sleep(settings.minimum)
             await _wait_for_requests(admin)
             # Otherwise Envoy could accept a connection just before it ends.
-            await _tell(admin, STOP_LISTENING)
+            await _tell(admin, folder, STOP_LISTENING)
             await _wait_for_requests(admin)
     except TimeoutError:
         log.warning(
@@ -42,10 +43,10 @@ async def drain(admin: str, drain_file: Path, settings: Drain) -> None:
         )
 
 
-async def drain_if_busy(admin: str, drain_file: Path, settings: Drain) -> None:
+async def drain_if_busy(admin: str, folder: Path, settings: Drain) -> None:
     """Drain an Envoy if it has open requests now, without a minimum time."""
     if await asyncio.to_thread(_is_busy, admin):
-        await drain(admin, drain_file, settings.model_copy(update={"minimum": 0.0}))
+        await drain(admin, folder, settings.model_copy(update={"minimum": 0.0}))
 
 
 def _is_busy(admin: str) -> bool:
@@ -56,15 +57,15 @@ def _is_busy(admin: str) -> bool:
         return False
 
 
-def _allow_to_drain(drain_file: Path) -> None:
-    """Let the admin interface of the Envoy with this file take the requests that drain it."""
-    drain_file.touch(mode=0o600)
-
-
-async def _tell(admin: str, path: str) -> None:
+async def _tell(admin: str, folder: Path, path: str) -> None:
     """Repeat a request to the admin interface until it succeeds: Envoy may be starting."""
+    _allow(drain_file(folder, path))
     while not await asyncio.to_thread(_succeeds, admin, path):  # noqa: ASYNC110 (polled)
         await asyncio.sleep(POLL_INTERVAL)
+
+
+def _allow(file: Path) -> None:
+    file.touch(mode=0o600)
 
 
 def _succeeds(admin: str, path: str) -> bool:

@@ -116,11 +116,6 @@ def _identity_sections(config: GatewayConfig, directory: Path) -> dict[str, obje
     return found
 
 
-def drain_file(folder: Path) -> Path:
-    """The file that allows to drain the Envoy whose bootstrap is in `folder`."""
-    return folder / "draining"
-
-
 def envoy(
     config: GatewayConfig,
     directory: Path,
@@ -140,7 +135,7 @@ def envoy(
         node,
         connections=_client_connections(config),
         directory=directory,
-        drain_file=drain_file(folder),
+        drain_folder=folder,
     )
     bootstrap.write_text(content)
     argv = [

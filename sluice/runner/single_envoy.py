@@ -62,7 +62,7 @@ async def _run(
         await _first(ended, signals.wait())
         if signals.drain.is_set() and not ended.done():
             log.info("SIGTERM: draining Envoy; another SIGTERM ends it at once")
-            drained = drain(config.envoy.admin, plan.drain_file(folder), config.envoy.drain)
+            drained = drain(config.envoy.admin, folder, config.envoy.drain)
             await _first(ended, drained, signals.end.wait())
         if ended.done():
             raise StartError(f"Envoy ended with {ended.result()}")

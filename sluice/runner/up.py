@@ -126,7 +126,7 @@ async def _drain(
     if stop.end.is_set():
         return
     await processes.control_plane.stop()
-    drained = drain_if_busy(config.envoy.admin, plan.drain_file(directory), config.envoy.drain)
+    drained = drain_if_busy(config.envoy.admin, directory, config.envoy.drain)
     await _ends_first(drained, stop.end.wait())
 
 

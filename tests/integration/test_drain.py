@@ -211,7 +211,7 @@ def test_sigterm_drains_envoy(fleet: Fleet, server: RawServer, tmp_path: Path, n
             assert (response.status_code, response.headers["connection"]) == (200, "close")
             if node == PLAIN:
                 assert GOAWAY in http2_frames(envoy.address)
-            for path in ("/quitquitquit", "/healthcheck/ok", "/logging?level=off"):
+            for path in ("/drain_listeners", "/quitquitquit", "/healthcheck/ok", "/logging"):
                 assert plain_http.post(f"http://{envoy.admin}{path}").status_code == 403
             assert envoy.process.poll() is None
             assert not sent.done()

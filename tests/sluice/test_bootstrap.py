@@ -138,12 +138,13 @@ def test_envoy_knows_every_control_plane(
     assert (found, cluster["type"]) == (expected, kind)
 
 
-def test_only_a_bootstrap_with_a_drain_file_lets_the_admin_interface_drain_envoy() -> None:
+def test_only_with_a_folder_for_it_the_admin_interface_drains_envoy() -> None:
     (paths,) = yaml.safe_load(render(CONFIG))["admin"]["allow_paths"]
     assert "healthcheck" not in paths["safe_regex"]["regex"]
-    file = Path('/run/a "quoted" ä/draining')
-    bootstrap = yaml.safe_load(render(CONFIG, drain_file=file))
+    folder = Path('/run/a "quoted" ä')
+    bootstrap = yaml.safe_load(render(CONFIG, drain_folder=folder))
     reading, draining = bootstrap["admin"]["allow_paths"]
     assert reading == paths
     code = draining["custom"]["typed_config"]["source_code"]["inline_string"]
-    assert r'io.open("/run/a \034quoted\034 \195\164/draining")' in code
+    assert r'["/healthcheck/fail"] = "/run/a \034quoted\034 \195\164/fail"' in code
+    assert r'["/drain_listeners"] = "/run/a \034quoted\034 \195\164/drain_listeners"' in code
