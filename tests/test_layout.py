@@ -125,8 +125,6 @@ DEPENDENCIES = {
         "protos sluice.config sluice.contract sluice.envoy_identity sluice.keys"
         " sluice.user_agent xds.protocol"
     ),
-    "xds.istio": "protos sluice.config sluice.contract xds.protocol xds.resources",
-    "xds.rollout": ("sluice.contract xds.events xds.istio xds.protocol xds.resources xds.waiting"),
     "xds.envoys": (
         "protos sluice.config sluice.contract sluice.http sluice.printable sluice.state_changes"
         " xds.events xds.protocol"
@@ -135,6 +133,8 @@ DEPENDENCIES = {
         "sluice.bootstrap sluice.config sluice.contract sluice.envoy_identity xds.protocol"
         " xds.resources"
     ),
+    "xds.istio": "protos sluice.config sluice.contract xds.protocol xds.resources xds.static",
+    "xds.rollout": ("sluice.contract xds.events xds.istio xds.protocol xds.resources xds.waiting"),
     "xds.gateway_api": "sluice.config sluice.contract xds.resources xds.static",
     "xds.candidate": (
         "sluice.config sluice.contract sluice.envoy_binary sluice.printable xds.protocol"

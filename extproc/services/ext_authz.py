@@ -4,7 +4,9 @@ The service sees only headers. It does not count bodies: Envoy's buffer limits a
 without `content-length`.
 """
 
+import re
 from collections.abc import Awaitable, Iterable
+from typing import Final
 
 from extproc.decision import Admission, Decision, Reason, Refusal
 from extproc.decision.request import JoinedHeaders
@@ -22,6 +24,9 @@ from extproc.services.responses import (
 )
 from protos.base_pb2 import HeaderValue, HeaderValueOption
 from protos.ext_authz_pb2 import AttributeContext, CheckRequest, CheckResponse
+from sluice.contract.headers import ALIASES, MODEL_SERVICE
+
+_ALIASES: Final = tuple(map(re.compile, ALIASES))
 
 _METHODS_WITHOUT_BODY = ("GET", "HEAD", "DELETE", "OPTIONS")
 """Methods whose requests have a body only if the headers declare a body."""
@@ -30,6 +35,13 @@ _CANNOT_CONVERT = Refusal(
     Reason.UNSUPPORTED_MEDIA_TYPE,
     "the body must be converted for this model, and ext_authz cannot convert bodies",
 )
+
+_FORGED: Final = Refusal(
+    Reason.MALFORMED_REQUEST,
+    f"the request has {MODEL_SERVICE}, which only the gateway may set: remove it",
+)
+"""By this header, routes choose the version. An Envoy that does not match the route again after the
+decision would use that of the client."""
 
 _CANNOT_QUERY = Refusal(
     Reason.UNKNOWN_OPERATION,
@@ -53,6 +65,8 @@ class Authorization:
             raise RpcError(StatusCode.INVALID_ARGUMENT, "not a CheckRequest") from error
         http = request.attributes.request.http
         headers = _headers(http)
+        if MODEL_SERVICE in headers:
+            return _denied_response(self._current_policy.current, headers, _FORGED)
         decision = self._decider.decide(headers, has_body=_has_body(http, headers))
         if isinstance(decision, Admission | Refusal):
             return self._response(headers, decision)
@@ -72,12 +86,20 @@ class Authorization:
             return _denied_response(policy, headers, refusal)
         assert policy is not None
         try:
-            removed = tuple(removed_headers(policy, headers))
+            removed = (*removed_headers(policy, headers), *filter(_is_alias, headers))
             return self._responses.get(
                 policy, decision, removed, lambda: _ok_response(decision, removed)
             )
         except Exception as error:
             return _denied_response(policy, headers, log_failure(error))
+
+
+def _is_alias(name: str) -> bool:
+    """Whether servers may take the name for a header of the gateway.
+
+    Our own Envoy removes or refuses such names. The Envoy of a mesh does not.
+    """
+    return "_" in name and any(alias.fullmatch(name) for alias in _ALIASES)
 
 
 def _has_body(http: AttributeContext.HttpRequest, headers: dict[str, bytes]) -> bool:

@@ -22,7 +22,13 @@ from sluice.contract.local_replies import (
     local_reply_reason,
     local_reply_status,
 )
-from sluice.contract.names import OTHER, Placement, split_cluster_name, split_route_name
+from sluice.contract.names import (
+    OTHER,
+    UNDECIDED_ROUTE,
+    Placement,
+    split_cluster_name,
+    split_route_name,
+)
 from sluice.contract.paths import OIP_GRPC_PREFIX
 from sluice.contract.report import (
     ABSENT,
@@ -184,7 +190,9 @@ def _group(text: str) -> _Group:
     method = method if gateway_method == ABSENT else gateway_method
     # If a gRPC server sends no message, the headers contain the status (Trailers-Only).
     grpc_status = grpc_header if grpc_trailer == ABSENT else grpc_trailer
-    model, placement = split_route_name(_value(route))
+    route_name = _value(route)
+    # The Envoy of a mesh has this route for the requests of all models.
+    model, placement = split_route_name(OTHER if route_name == UNDECIDED_ROUTE else route_name)
     return _Group(
         protocol=_value(protocol),
         status=int(status),

@@ -508,6 +508,14 @@ class GatewayConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _mesh_has_its_domain(self) -> Self:
+        domain = None if self.istio is None else self.istio.rate_limit_domain
+        if domain is not None and domain not in self.limits.domains:
+            message = f"limits.domains has no {domain}{did_you_mean(domain, self.limits.domains)}"
+            raise invalid(message, ("istio", "rate_limit_domain"))
+        return self
+
+    @model_validator(mode="after")
     def _mcp_has_a_certificate(self) -> Self:
         encrypted = self.identity is not None and self.identity.control_plane is not None
         if self.mcp is not None and self.mcp.tls and not encrypted:

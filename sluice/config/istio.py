@@ -2,12 +2,14 @@
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from sluice.config.addresses import is_ip, split_host_port
 from sluice.config.invalid import check_distinct, invalid
 from sluice.config.mcp import Mcp
 from sluice.config.pattern import Pattern
-from sluice.config.values import HostName, Strict
+from sluice.config.rate_limit_service import DomainName
+from sluice.config.values import HostName, HostPort, Strict
 
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 """A DNS label (RFC 1123 section 2.1)."""
@@ -47,8 +49,48 @@ MeshHost = Annotated[
 ]
 """A host name of a VirtualService."""
 
+_LABEL_VALUE: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+
+LabelKey = Annotated[
+    str,
+    Pattern(
+        rf"(?:{_LABEL}(?:\.{_LABEL})*/)?{_LABEL_VALUE}",
+        "write the key of a label, such as istio or app.kubernetes.io/name",
+    ),
+]
+LabelValue = Annotated[
+    str,
+    Pattern(_LABEL_VALUE, "write the value of a label: at most 63 letters, digits and . _ -"),
+]
+
 MeshCallers = Literal["none", "callout", "weights"]
 """What callers inside the mesh get that call a host of the models through their own sidecar."""
+
+
+def _check_service_host(value: str) -> str:
+    if is_ip(split_host_port(value)[0]):
+        raise ValueError(
+            "write the host of the Kubernetes service of the callout, not an IP address, such as "
+            "sluice-callout.sluice.svc.cluster.local:18100"
+        )
+    return value
+
+
+class Workload(Strict):
+    """Pods whose Envoys ask the callout."""
+
+    kind: Literal["gateway", "sidecar"] = Field(
+        "gateway",
+        description="`gateway`: an ingress gateway. `sidecar`: clients inside the mesh. Needs "
+        "`mesh: callout`.",
+    )
+    namespace: KubernetesName = Field("istio-system", description="Namespace of the pods.")
+    labels: dict[LabelKey, LabelValue] = Field(
+        default_factory=lambda: {"istio": "ingressgateway"},
+        min_length=1,
+        max_length=16,
+        description="Labels that the pods have.",
+    )
 
 
 class Istio(Strict):
@@ -89,6 +131,22 @@ class Istio(Strict):
         description="Namespaces that see the exported resources (`exportTo`). `.`: that of the "
         "resources. Default: all.",
     )
+    callout: Annotated[HostPort, AfterValidator(_check_service_host)] = Field(
+        "sluice-callout.sluice.svc.cluster.local:18100",
+        description="Host and port of the Kubernetes service of the callout.",
+    )
+    workloads: tuple[Workload, ...] = Field(
+        (Workload(),),
+        min_length=1,
+        max_length=64,
+        description="The pods whose Envoys ask the callout. Default: the ingress gateway of Istio.",
+    )
+    rate_limit_domain: DomainName | None = Field(
+        None,
+        description="Domain of `limits.domains` about which the Envoys also ask the rate limit "
+        "service of the callout, with the descriptors `subject`, `model`, both, and "
+        "`remote_address`. Default: none.",
+    )
     cluster_domain: HostName = Field(
         "cluster.local",
         description="Domain of the Kubernetes services of `endpoints_from.kubernetes`.",
@@ -119,6 +177,14 @@ class Istio(Strict):
         for key in ("hosts", "gateways"):
             entries = (((key, n), each) for n, each in enumerate(getattr(self, key)))
             check_distinct(entries, "{value} is listed twice")
+        return self
+
+    @model_validator(mode="after")
+    def _sidecars_are_callers(self) -> Self:
+        for n, workload in enumerate(self.workloads):
+            if workload.kind == "sidecar" and self.mesh != "callout":
+                message = "sidecars ask the callout only with mesh: callout: write it, or remove "
+                raise invalid(f"{message}the workload", ("workloads", n, "kind"))
         return self
 
     @model_validator(mode="after")

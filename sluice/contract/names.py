@@ -51,6 +51,11 @@ STAGE_NAMESPACE, STAGE_KEY = "sluice", "stage"
 none."""
 
 
+UNDECIDED_ROUTE: Final = "sluice-undecided"
+"""In a mesh, the first route of every request for models: it refuses those without a decision. The
+name must not be one of another application."""
+
+
 def policy_model(model: str) -> str:
     """The name of the resource of the type Policy with a model."""
     return f"model/{model}"

@@ -13,15 +13,16 @@ LABELS: Final = {"app.kubernetes.io/managed-by": "sluice"}
 """Labels of exported objects: `kubectl apply --prune` and `kubectl delete` select them by these."""
 
 
+def metadata(name: str, namespace: str) -> Json:
+    """The metadata of an exported object."""
+    return {"name": name, "namespace": namespace, "labels": dict(LABELS)}
+
+
 def document(resource: IstioResource) -> Json:
     """The Kubernetes object of a resource."""
     return {
         "apiVersion": resource.kind.api_version,
         "kind": resource.kind.value,
-        "metadata": {
-            "name": resource.name,
-            "namespace": resource.namespace,
-            "labels": dict(LABELS),
-        },
+        "metadata": metadata(resource.name, resource.namespace),
         "spec": MessageToDict(resource.spec),
     }

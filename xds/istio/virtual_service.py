@@ -31,9 +31,8 @@ from xds.istio.routes import MESH, destination, version_route
 from xds.istio.weights import weighted_routes
 from xds.resources import header_mutations
 
-UNDECIDED: Final = "sluice-undecided"
-"""The route of requests without a decision. It is the first route of every request, so the filters
-are enabled on it."""
+_OF_GATEWAY: Final = (headers.REASON, headers.LIMIT, *headers.RATE_LIMIT)
+"""Response headers that only the gateway may set, and that reach clients."""
 
 _WEBSOCKET: Final = StringMatch(regex="(?i)websocket")
 
@@ -41,8 +40,8 @@ _WEBSOCKET: Final = StringMatch(regex="(?i)websocket")
 def virtual_service(config: GatewayConfig, istio: Istio) -> VirtualService:
     """The routes of all models."""
     targets = list(destinations(config, istio))
-    copied = _copied(config)
-    routes = [route for each in targets for route in _decided_routes(istio, each, copied)]
+    changed = _response_headers(config)
+    routes = [route for each in targets for route in _decided_routes(istio, each, changed)]
     if istio.mesh == "weights":
         for _, versions in groupby(targets, lambda each: each.model_name):
             routes += weighted_routes(versions)
@@ -55,7 +54,7 @@ def virtual_service(config: GatewayConfig, istio: Istio) -> VirtualService:
 
 
 def _decided_routes(
-    istio: Istio, target: VersionDestination, copied: Headers | None
+    istio: Istio, target: VersionDestination, changed: Headers
 ) -> Iterator[HTTPRoute]:
     """The routes of requests for which the callout has chosen the version.
 
@@ -76,28 +75,25 @@ def _decided_routes(
         reads = HTTPMatchRequest()
         reads.CopyFrom(match)
         reads.method.regex = "|".join(READ_METHODS)
-        yield _with(copied, version_route(
+        yield _with(changed, version_route(
             target.model_name, model, [reads], to, (*retries.retry_on, "reset")
         ))  # fmt: skip
-    yield _with(copied, version_route(target.model_name, model, [match], to))
+    yield _with(changed, version_route(target.model_name, model, [match], to))
 
 
-def _with(copied: Headers | None, route: HTTPRoute) -> HTTPRoute:
-    if copied is not None:
-        route.headers.CopyFrom(copied)
+def _with(changed: Headers, route: HTTPRoute) -> HTTPRoute:
+    route.headers.CopyFrom(changed)
     return route
 
 
-def _copied(config: GatewayConfig) -> Headers | None:
-    """Headers of the decision that Envoy copies to the response."""
+def _response_headers(config: GatewayConfig) -> Headers:
+    """Replaces headers of the model server by those of the decision, or removes them."""
     limits = bool(config.limits.rules) and config.limits.headers
     found = header_mutations.copied_to_responses(
         reason=config.requests.expose_reason, limits=limits
     )
-    if not found:
-        return None
     added = {each.header.key: each.header.value for each in found}
-    return Headers(response=Headers.HeaderOperations(add=added))
+    return Headers(response=Headers.HeaderOperations(remove=_OF_GATEWAY, add=added))
 
 
 def _undecided() -> HTTPRoute:
@@ -106,7 +102,7 @@ def _undecided() -> HTTPRoute:
     body = json.dumps(problem_members(503, Reason.DECISION_UNAVAILABLE, detail))
     typed = Headers.HeaderOperations(set={"content-type": MEDIA_TYPE})
     return HTTPRoute(
-        name=UNDECIDED,
+        name=names.UNDECIDED_ROUTE,
         direct_response=HTTPDirectResponse(status=503, body=HTTPBody(string=body)),
         headers=Headers(response=typed),
     )

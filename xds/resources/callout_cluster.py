@@ -56,16 +56,26 @@ def callout_cluster(
     """The cluster of the workers. A worker that fails must not make a request fail.
 
     With certificates in `identity`, whose file names are relative to `directory`, it has TLS.
+    """
+    addresses = callout.addresses()
+    cluster = settings(len(addresses))
+    cluster.name = CALLOUT_CLUSTER
+    contain_endpoints(cluster, map(Member, addresses))
+    if identity is not None and identity.mutual and not callout.address.startswith("unix:"):
+        cluster.transport_socket.CopyFrom(transport_socket(identity, directory))
+    return cluster
+
+
+def settings(workers: int) -> Cluster:
+    """The cluster of this number of workers, without a name and endpoints.
 
     Envoy finds a worker that has ended by its closed connections, and a worker that hangs by pings
     without a response, and then closes its connections. In both cases, Envoy ejects the worker and
     repeats the calls that wait for it on another worker. Health checks find out when a worker is
     back.
     """
-    addresses = callout.addresses()
     pings = KeepaliveSettings(interval=seconds(PING_INTERVAL), timeout=seconds(PING_TIMEOUT))
-    cluster = Cluster(
-        name=CALLOUT_CLUSTER,
+    return Cluster(
         connect_timeout=seconds(0.25),
         load_balancing_policy=_least_request(),
         typed_extension_protocol_options=upstream.http2(
@@ -90,14 +100,10 @@ def callout_cluster(
                 grpc_health_check=HealthCheck.GrpcHealthCheck(),
             )
         ],
-        outlier_detection=_outlier_detection(len(addresses)),
+        outlier_detection=_outlier_detection(workers),
         common_lb_config=_immediate_updates(),
         ignore_health_on_host_removal=True,
     )
-    contain_endpoints(cluster, map(Member, addresses))
-    if identity is not None and identity.mutual and not callout.address.startswith("unix:"):
-        cluster.transport_socket.CopyFrom(transport_socket(identity, directory))
-    return cluster
 
 
 def _retries() -> RetryPolicy:

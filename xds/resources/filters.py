@@ -75,10 +75,10 @@ def copies_filters(settings: ListenerSettings) -> list[HttpFilter]:
     return [bridge, _router(settings)]
 
 
-def external_processor(callout: Callout) -> ExternalProcessor:
-    """The config of the ext_proc filter, which calls the callout."""
+def external_processor(callout: Callout, cluster: str = CALLOUT_CLUSTER) -> ExternalProcessor:
+    """The config of the ext_proc filter, which calls the callout at the endpoints of `cluster`."""
     return ExternalProcessor(
-        grpc_service=grpc_service(CALLOUT_CLUSTER),
+        grpc_service=grpc_service(cluster),
         failure_mode_allow=False,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
         message_timeout=seconds(callout.message_timeout),

@@ -89,6 +89,34 @@ def _at_model_server(*more: HeaderMutation) -> HttpFilter:
     )
 
 
+_KEPT_REASON: Final = "sluice-kept-reason"
+
+
+def next_to_router() -> Mutations:
+    """The changes by a filter of the listener, where an Envoy has no upstream filters of ours.
+
+    They are those of `at_model_server` and `set_lengths`. The filter also sees the refusals by the
+    callout, so it keeps their reason, and the headers with limits. The route must remove those of
+    the model server.
+    """
+    reason = proto_messages.header(_KEPT_REASON, f"%RESP({headers.REASON})%")
+    restored = proto_messages.header(headers.REASON, f"%RESP({_KEPT_REASON})%")
+    return Mutations(
+        request_mutations=[
+            *_removals(StringMatcher(prefix=token_headers.PREFIX)),
+            *_set_length("REQ"),
+        ],
+        response_mutations=[
+            HeaderMutation(append=of_protos(EnvoyHeader, reason)),
+            *_removals(StringMatcher(prefix=headers.INTERNAL_PREFIX)),
+            HeaderMutation(append=of_protos(EnvoyHeader, restored)),
+            HeaderMutation(remove=_KEPT_REASON),
+        ],
+        response_trailers_mutations=removed_from_responses(),
+        request_trailers_mutations=_removals(StringMatcher(safe_regex=RegexMatcher(regex=".+"))),
+    )
+
+
 def removed_from_responses() -> list[HeaderMutation]:
     """Removes the headers or trailers of model servers that only the gateway may set."""
     return [

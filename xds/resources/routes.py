@@ -112,7 +112,7 @@ def callout_route(name: str, model: Model, requests: Requests, limits: ModelLimi
     if model.mirror is not None and model.mirror.percent:
         mirror.enable(route, model.mirror)
     if model.converts:
-        route.request_body_buffer_limit.value = _buffer_limit(model, requests)
+        route.request_body_buffer_limit.value = buffer_limit(model, requests)
         header_mutations.set_lengths(route)
         grpc_bridge.enable(route)
     return route
@@ -162,7 +162,7 @@ def not_served_route() -> Route:
     )
 
 
-def _buffer_limit(model: Model, requests: Requests) -> int:
+def buffer_limit(model: Model, requests: Requests) -> int:
     """Bytes of a body that Envoy buffers for conversion.
 
     Despite its name, Envoy's limit applies to responses too. The callout enforces the exact limits.

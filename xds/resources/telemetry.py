@@ -174,7 +174,7 @@ def access_logs(telemetry: Telemetry) -> list[AccessLog]:
     """The HttpConnectionManager's access_log."""
     loggers = []
     if telemetry.reports.enabled:
-        loggers.append(_reports(telemetry.reports))
+        loggers.append(report_logger(telemetry.reports))
     if telemetry.otlp_log is not None:
         loggers.append(_records(telemetry.otlp_log))
     return [
@@ -207,14 +207,19 @@ def collectors(telemetry: Telemetry) -> Iterator[Cluster]:
         yield _collector(names.OTLP_TRACE_CLUSTER, telemetry.tracing.otlp)
 
 
-def _reports(reports: Reports) -> OpenTelemetryAccessLogConfig:
-    """Reports to the workers. A batch has Envoy's builtin labels, with the id of its node."""
+def report_logger(
+    reports: Reports, cluster: str = names.CALLOUT_CLUSTER
+) -> OpenTelemetryAccessLogConfig:
+    """Reports to the workers, which are the endpoints of `cluster`.
+
+    A batch has Envoy's builtin labels, with the id of its node.
+    """
     # `common_config` is deprecated, but Envoy (1.37 to 1.40) reads the interval and the size only
     # there (source/extensions/access_loggers/open_telemetry/grpc_access_log_impl.cc). With the
     # fields that replace it, a batch waits for a second and has 16 KiB.
     batches = CommonGrpcAccessLogConfig(
         log_name="sluice-reports",
-        grpc_service=grpc_service(names.CALLOUT_CLUSTER),
+        grpc_service=grpc_service(cluster),
         transport_api_version=ApiVersion.V3,
         buffer_flush_interval=seconds(reports.flush_interval),
         buffer_size_bytes=reports.buffer_size,

@@ -51,6 +51,26 @@ def test_the_operator_learns_which_secrets_to_create(
     )
 
 
+@pytest.mark.parametrize(
+    ("part", "kinds"),
+    [
+        ("filters", ["EnvoyFilter"]),
+        ("policies", ["AuthorizationPolicy", "Telemetry", "EnvoyFilter"]),
+        ("mesh-config", [None]),
+    ],
+)
+def test_each_part_is_printed(
+    file: Path, capsys: pytest.CaptureFixture[str], part: str, kinds: list[str | None]
+) -> None:
+    assert main(["export", "istio", str(file), "--part", part]) == 0
+    printed = capsys.readouterr()
+    assert [each.get("kind") for each in yaml.safe_load_all(printed.out)] == kinds
+    assert printed.err == ""
+    assert main(["export", "istio", str(file), "--part", part, "-o", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each.get("kind") for each in found.get("items", [found])] == kinds
+
+
 def test_a_config_without_a_mesh_is_refused(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text("models: {}\n")
     assert main(["export", "istio", str(file)]) == ExitStatus.USAGE

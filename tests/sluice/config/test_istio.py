@@ -18,6 +18,9 @@ VERSION = {"endpoints": [{"address": "m.example.com:443"}]}
         ({"hosts": ["https://a.example"]}, "write a host name such as models.example.com"),
         ({"hosts": ["*"], "mesh": "callout"}, "callers inside the mesh need a name"),
         ({"gateways": ["a/b/c"]}, "write the name of a Gateway"),
+        ({"callout": "10.0.0.1:18100"}, "not an IP address"),
+        ({"workloads": [{"labels": {}}]}, "at least 1 item"),
+        ({"workloads": [{"kind": "sidecar"}]}, "only with mesh: callout"),
         ({"service_ports": {"resnet": 80}}, "write the namespace and the name of a service"),
     ],
 )
@@ -25,6 +28,16 @@ def test_a_section_that_cannot_work_is_refused(settings: object, message: str) -
     assert isinstance(settings, dict)
     with pytest.raises(ValidationError, match=message):
         Istio.model_validate({"hosts": ["models.example.com"], "gateways": ["gw"], **settings})
+
+
+def test_the_domain_of_the_rate_limit_service_exists() -> None:
+    domain = {"descriptors": [{"key": "model", "rate_limit": {"requests_per_unit": 1}}]}
+    config = {
+        "limits": {"domains": {"mesh": domain}},
+        "istio": {"hosts": ["a.example"], "gateways": ["gw"], "rate_limit_domain": "mash"},
+    }
+    with pytest.raises(ValidationError, match="has no mash; did you mean mesh"):
+        GatewayConfig.model_validate(config)
 
 
 def test_secret_headers_cannot_be_resources_of_a_mesh() -> None:

@@ -168,6 +168,7 @@ def test_a_route_matches_only_what_the_callout_has_chosen() -> None:
         "route": [{"destination": {"host": "v1.m.sluice.internal", "port": {"number": 80}}}],
         "timeout": "5s",
         "retries": {"attempts": 2, "perTryTimeout": "2s", "retryOn": "5xx"},
+        "headers": others["headers"],
     }
     assert reads["match"] == [{**chosen, "method": {"regex": "GET|HEAD"}}]
     assert reads["retries"]["retryOn"] == "5xx,reset"
@@ -193,13 +194,17 @@ def test_a_model_without_retries_and_timeout_gets_none_of_istios_own() -> None:
 def test_responses_get_the_reason_and_the_limits_of_the_decision() -> None:
     limits = {"rules": [{"name": "all", "rate": 10}]}
     found = config({"m": RESNET}, requests={"expose_reason": True}, limits=limits)
-    added = routes(found)[0]["headers"]["response"]["add"]
-    assert added == {
+    changed = routes(found)[0]["headers"]["response"]
+    assert changed["add"] == {
         "x-sluice-reason": "%REQ(x-sluice-reason)%",
         "ratelimit": "%REQ(x-sluice-ratelimit)%",
         "ratelimit-policy": "%REQ(x-sluice-ratelimit-policy)%",
     }
-    assert "headers" not in routes(config({"m": RESNET}))[0]
+    assert routes(config({"m": RESNET}))[0]["headers"] == {
+        "response": {
+            "remove": ["x-sluice-reason", "x-sluice-limit", "ratelimit", "ratelimit-policy"]
+        }
+    }
 
 
 def test_names_that_kubernetes_does_not_accept_get_distinct_labels() -> None:

@@ -1,0 +1,102 @@
+"""The callout as an external authorizer of the mesh (ext_authz).
+
+The mesh config names the callout as a provider, and a policy lets gateways ask it. It sees only
+headers. So requests whose bodies must be converted are refused.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from sluice.config import GatewayConfig
+from sluice.config.addresses import split_host_port
+from sluice.config.istio import Istio, Workload
+from sluice.config.values import format_duration
+from sluice.contract import headers
+from xds.istio.documents import Json, metadata
+from xds.istio.envoy_filters import UNDECIDED, authorizing_filters
+from xds.resources.telemetry import report_format
+
+PROVIDER: Final = "sluice-ext-authz"
+REPORTS: Final = "sluice-reports"
+"""Names of the providers in the mesh config."""
+
+POLICY: Final = "sluice-callout"
+
+_ABOUT_MODELS: Final = f"{UNDECIDED} || '{headers.MODEL_SERVICE}' in request.headers"
+"""Only requests for models (CEL): those with a decision, and those that were refused."""
+
+
+def extension_providers(config: GatewayConfig, istio: Istio) -> list[Json]:
+    """The providers for `meshConfig.extensionProviders`.
+
+    Nothing is admitted without an answer: `failOpen` is off. Envoy must choose the route by the
+    headers that the callout sets (`clearRouteCache`, see `authorizing_filters`).
+    """
+    host, port = split_host_port(istio.callout)
+    service = {"service": host, "port": int(port)}
+    providers: list[Json] = [
+        {
+            "name": PROVIDER,
+            "envoyExtAuthzGrpc": {
+                **service,
+                "timeout": format_duration(config.callout.message_timeout),
+                "failOpen": False,
+                "statusOnError": "503",
+                "clearRouteCache": True,
+            },
+        }
+    ]
+    if config.telemetry.reports.enabled:
+        otel = {**service, "logName": REPORTS, "logFormat": {"text": report_format()}}
+        providers.append({"name": REPORTS, "envoyOtelAls": otel})
+    return providers
+
+
+def policies(config: GatewayConfig, istio: Istio) -> Iterator[Json]:
+    """The policies of the workloads, their reports of finished requests, and an EnvoyFilter."""
+    for number, workload in enumerate(istio.workloads, 1):
+        name = POLICY if number == 1 else f"{POLICY}-{number}"
+        yield _policy(name, istio, workload)
+        if config.telemetry.reports.enabled:
+            yield _telemetry(name, workload)
+    yield from authorizing_filters(istio)
+
+
+def _policy(name: str, istio: Istio, workload: Workload) -> Json:
+    """The policy selects all requests for the hosts, whatever their path.
+
+    A request that it does not select reaches the routes with the headers of the client, also the
+    route of a version.
+    """
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": metadata(name, workload.namespace),
+        "spec": {
+            "selector": {"matchLabels": dict(workload.labels)},
+            "action": "CUSTOM",
+            "provider": {"name": PROVIDER},
+            "rules": [{"to": [{"operation": {"hosts": _hosts(istio)}}]}],
+        },
+    }
+
+
+def _hosts(istio: Istio) -> list[str]:
+    """The hosts, with and without a port. A policy has no pattern with two asterisks."""
+    if any(host.startswith("*") for host in istio.hosts):
+        return ["*"]
+    return [each for host in istio.hosts for each in (host, f"{host}:*")]
+
+
+def _telemetry(name: str, workload: Workload) -> Json:
+    return {
+        "apiVersion": "telemetry.istio.io/v1",
+        "kind": "Telemetry",
+        "metadata": metadata(name, workload.namespace),
+        "spec": {
+            "selector": {"matchLabels": dict(workload.labels)},
+            "accessLogging": [
+                {"providers": [{"name": REPORTS}], "filter": {"expression": _ABOUT_MODELS}}
+            ],
+        },
+    }
