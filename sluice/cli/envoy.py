@@ -25,7 +25,7 @@ from sluice.config.named_files import RUNS_HERE, RUNS_ON_THIS_MACHINE, Strictnes
 from sluice.config.node_groups import NodeGroups, group_of
 from sluice.contract.names import NODE_CLUSTER
 from sluice.near_names import did_you_mean
-from sluice.runner import EnvoyOptions, StartError, run_envoy
+from sluice.runner import EnvoyEndedError, EnvoyOptions, StartError, run_envoy
 
 
 def register(commands: Subcommands) -> None:
@@ -78,7 +78,7 @@ def _envoy(options: argparse.Namespace) -> int:
     _check(file, config, node, options.group, RUNS_HERE)
     try:
         asyncio.run(run_envoy(config, file.parent, EnvoyOptions(options.envoy, node)))
-    except StartError as error:
+    except (StartError, EnvoyEndedError) as error:
         raise CommandError(error) from error
     return 0
 

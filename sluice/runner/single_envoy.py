@@ -19,6 +19,10 @@ from sluice.runner.start import StartError, check_addresses, temporary_folder
 log = logging.getLogger(__name__)
 
 
+class EnvoyEndedError(Exception):
+    """Envoy has ended by itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class EnvoyOptions:
     """Options of `sluice envoy`. `binary`: None for the installed one."""
@@ -31,7 +35,7 @@ async def run_envoy(config: GatewayConfig, directory: Path, options: EnvoyOption
     """Run until a signal. SIGTERM drains Envoy before it ends it, SIGINT ends it at once.
 
     File names in the config are relative to `directory`. Only its sections about Envoy and the
-    servers to which it connects are read. Raises StartError, also if Envoy ends by itself.
+    servers to which it connects are read. Raises StartError and EnvoyEndedError.
     """
     signals = StopSignals()
     signals.handle()
@@ -65,7 +69,7 @@ async def _run(
             drained = drain(config.envoy.admin, folder, config.envoy.drain)
             await _first(ended, drained, signals.end.wait())
         if ended.done():
-            raise StartError(f"Envoy ended with {ended.result()}")
+            raise EnvoyEndedError(f"Envoy ended with {ended.result()}")
     finally:
         ended.cancel()
 
