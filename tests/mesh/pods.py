@@ -20,6 +20,14 @@ def machine_address() -> str:
     return address
 
 
+def running_status(address: str, *, ready: bool = True) -> dict[str, object]:
+    """The status of a pod that runs, and whether its readiness probe succeeds."""
+    state = "True" if ready else "False"
+    conditions = [{"type": kind, "status": state} for kind in ("Ready", "ContainersReady")]
+    addresses = {"podIP": address, "podIPs": [{"ip": address}]}
+    return {"phase": "Running", **addresses, "conditions": conditions}
+
+
 @dataclass(frozen=True)
 class Pods:
     """The pods of a namespace, all on one node."""
@@ -45,15 +53,8 @@ class Pods:
 
     def set_ready(self, name: str, address: str, *, ready: bool = True) -> None:
         """Say that the pod runs, and whether its readiness probe succeeds."""
-        state = "True" if ready else "False"
-        conditions = [{"type": kind, "status": state} for kind in ("Ready", "ContainersReady")]
-        status = {
-            "phase": "Running",
-            "podIP": address,
-            "podIPs": [{"ip": address}],
-            "conditions": conditions,
-        }
-        patch = ["--subresource=status", "--type=merge", "--patch", json.dumps({"status": status})]
+        text = json.dumps({"status": running_status(address, ready=ready)})
+        patch = ["--subresource=status", "--type=merge", "--patch", text]
         self.kube_api.kubectl("patch", f"pod/{name}", "--namespace", self.namespace, *patch)
 
     def end(self, name: str) -> None:

@@ -16,6 +16,8 @@ class MeshReport:
     accepted: set[str] = field(default_factory=set)
     """Names of the objects that the API server has accepted, such as `deployment.apps/sluice`."""
     answers: list[tuple[str, int, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What else was seen, a line each."""
 
     def answer(self, request: str, response: httpx.Response, detail: str = "") -> httpx.Response:
         """Record the answer to a request, which is described in a few words. Returns the answer.
@@ -41,6 +43,9 @@ class MeshReport:
             width = max(len(request) for request, _, _ in self.answers)
             for request, status, detail in self.answers:
                 yield f"  {request:<{width}}  {status}  {detail}".rstrip()
+        if self.notes:
+            yield "Seen:"
+            yield from (f"  {note}" for note in self.notes)
 
 
 def _counts(names: Iterable[str]) -> list[str]:

@@ -21,6 +21,7 @@ from tests.integration.load import Load
 from tests.mesh.kube_api import KubeApi
 from tests.mesh.pods import Pods, machine_address
 from tests.mesh.processes import Process
+from tests.mesh.report import MeshReport
 
 NAMESPACE, SERVICE = "endpoints", "models"
 
@@ -125,7 +126,7 @@ def answering(gateway: Gateway) -> str:
 
 
 def test_a_rolling_update_of_pods_fails_no_request(
-    gateway: Gateway, start_model: Callable[[str], Model]
+    gateway: Gateway, start_model: Callable[[str], Model], mesh_report: MeshReport
 ) -> None:
     """A pod gets requests when it is ready, and none after it has begun to end."""
     old, new = start_model("old"), start_model("new")
@@ -140,6 +141,7 @@ def test_a_rolling_update_of_pods_fails_no_request(
         old.stop()
         load.wait_for(50)
     assert load.failures == []
+    mesh_report.notes.append(f"rolling update of model pods: {load.responses} requests, 0 failed")
 
 
 def test_a_service_without_ready_pods_is_refused(
