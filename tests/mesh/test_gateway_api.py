@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import grpc
 import pytest
 import yaml
 
+from protos.inference_pb2 import ModelInferRequest, ModelInferResponse
 from sluice.cli import main
 from sluice.config import GatewayConfig
 from sluice.config.load import load
@@ -141,6 +143,24 @@ def test_a_picture_is_converted(url: str, mesh_report: MeshReport) -> None:
     mesh_report.answer("Envoy Gateway: picture", answer, f"label {outputs['label']}")
     assert outputs["label"] == [7]
     assert answer.headers["content-length"] == str(len(answer.content))
+
+
+def test_a_grpc_call_is_decided_by_the_callout(url: str) -> None:
+    request = ModelInferRequest(model_name="digits")
+    tensor = request.inputs.add(name="image", datatype="UINT8", shape=[1, 32, 32, 1])
+    tensor.contents.uint_contents.extend([0] * 32 * 32)
+    name = [("x-model-name", "digits")]
+    with grpc.insecure_channel(url.removeprefix("http://")) as channel:
+        infer = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=ModelInferRequest.SerializeToString,
+            response_deserializer=ModelInferResponse.FromString,
+        )
+        answer = infer(request, metadata=[*name, *bearer().items()], timeout=20)
+        with pytest.raises(grpc.RpcError) as refused:
+            infer(request, metadata=name, timeout=20)
+    assert (answer.model_name, answer.model_version) == ("digits", "v1")
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_the_callout_gets_reports_of_requests(url: str, gateway: CalloutGateway) -> None:
