@@ -23,6 +23,10 @@ from xds.gateway_api.target import Target, grant
 H2C: Final = "gateway.envoyproxy.io/h2c"
 """Protocol of a Backend: HTTP/2, without TLS if it has no section for TLS."""
 
+HEALTH_CHECK_PROTOCOLS: Final = ("h2",)
+"""ALPN of connections with TLS to servers that speak gRPC. Without it, Envoy's health checks offer
+no protocol, and gRPC servers refuse them."""
+
 _MAX_ENDPOINTS, _MAX_BACKENDS = 256, 16
 """Maximum endpoints of a Backend, and backends of a rule."""
 
@@ -74,6 +78,12 @@ def _service(
     if tls is not None and (tls.allow_any_server or tls.certificate is not None):
         message = "Envoy Gateway has this setting for Backends, not for Services"
         raise UnexportableError((*path, "tls"), message, "write endpoints_from.dns")
+    if tls is not None and version.protocol == "grpc" and version.health_check is not None:
+        message = (
+            "over TLS, health checks of Services offer no protocol, and gRPC servers refuse them"
+        )
+        hint = "remove it, or write endpoints_from.dns"
+        raise UnexportableError((*path, "health_check"), message, hint)
     service = f"{source.namespace}/{source.service}"
     reference: Object = {"name": source.service, "port": source.port}
     objects, notes = [], []
@@ -130,7 +140,9 @@ def _backend(
     content: Object = {"endpoints": [endpoint(each.address) for each in endpoints]}
     if version.protocol == "grpc":
         content["appProtocols"] = [H2C]
-    tls = None if version.tls is None else _tls(path, version.tls)
+    tls = {} if version.tls is None else _tls(path, version.tls)
+    if version.tls is not None and version.protocol == "grpc":
+        tls["alpnProtocols"] = list(HEALTH_CHECK_PROTOCOLS)
     if tls:
         content["tls"] = tls
     return kubernetes_object("Backend", target.namespace, backend, content)

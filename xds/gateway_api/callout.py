@@ -8,7 +8,7 @@ from sluice.config.addresses import is_ip, split_host_port
 from sluice.contract import headers
 from sluice.contract.names import OTHER
 from sluice.contract.report import ABSENT
-from xds.gateway_api.backends import H2C, endpoint
+from xds.gateway_api.backends import H2C, HEALTH_CHECK_PROTOCOLS, endpoint
 from xds.gateway_api.objects import (
     ENVOY_GATEWAY,
     GATEWAY,
@@ -144,6 +144,7 @@ def _tls(config: GatewayConfig) -> Object:
         raise UnexportableError(("identity", "callout", "name"), message, "write a DNS name")
     secret = {"kind": "Secret", "name": CALLOUT}
     return {
+        "alpnProtocols": list(HEALTH_CHECK_PROTOCOLS),
         "caCertificateRefs": [{"group": "", **secret}],
         "clientCertificateRef": dict(secret),
         "sni": name,

@@ -133,6 +133,7 @@ def test_a_callout_with_certificates_is_a_backend_with_tls() -> None:
         {"fqdn": {"hostname": "sluice-callout.sluice.svc.cluster.local", "port": 18100}}
     ]
     assert backend["tls"] == {
+        "alpnProtocols": ["h2"],
         "caCertificateRefs": [{"group": "", "kind": "Secret", "name": "sluice-callout"}],
         "clientCertificateRef": {"kind": "Secret", "name": "sluice-callout"},
         "sni": "callout.sluice",
@@ -167,6 +168,13 @@ def test_a_version_that_speaks_grpc_has_http2() -> None:
         "endpoints": [{"fqdn": {"hostname": "triton.svc", "port": 8001}}],
         "appProtocols": ["gateway.envoyproxy.io/h2c"],
     }
+
+
+def test_a_version_that_speaks_grpc_over_tls_names_its_protocol() -> None:
+    """Health checks offer no other one."""
+    version = {**HTTP, "protocol": "grpc", "tls": {"server_name": "m.example.com"}}
+    backend = spec(exported(config({"v1": version})), "Backend", "sluice.m.v1")
+    assert backend["tls"] == {"alpnProtocols": ["h2"]}
 
 
 def test_a_kubernetes_service_is_the_backend_itself() -> None:
@@ -205,6 +213,15 @@ def test_more_than_16_versions_have_several_routes() -> None:
         ({**HTTP, "headers_from_secret": {"authorization": {"env": "KEY"}}}, "headers_from_secret"),
         ({"endpoints": [{"address": "10.0.0.1:80", "drain": True}]}, "endpoints"),
         ({**HTTP, "tls": {}}, "server_name"),
+        (
+            {
+                "endpoints_from": {"kubernetes": {"service": "s", "port": 443}},
+                "protocol": "grpc",
+                "tls": {"server_name": "m.example.com"},
+                "health_check": {},
+            },
+            "health_check",
+        ),
     ],
 )
 def test_what_would_make_requests_fail_is_refused(version: dict[str, object], key: str) -> None:
