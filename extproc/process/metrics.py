@@ -1,7 +1,9 @@
 """Maps the numbers of a worker's components to the metric families of the catalog."""
 
+import os
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from extproc.auth import Authenticator
 from extproc.convert import ConversionPool
@@ -16,6 +18,9 @@ from extproc.telemetry.metrics import MICROS_PER_SECOND, HistogramSeries, Metric
 from extproc.telemetry.publisher import CounterSample, GaugeSample, samples_by_label
 from extproc.transport import Counters
 from sluice.contract.names import split_cluster_name
+
+_STATM = Path("/proc/self/statm")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def transport_counters(counters: Counters) -> Iterable[CounterSample]:
@@ -128,6 +133,18 @@ def memory_gauges(memory: MemoryBudget) -> Iterable[GaugeSample]:
     """Return the used bytes of the memory budget, and its limit."""
     yield catalog.MEMORY_USED, (), memory.used
     yield catalog.MEMORY_LIMIT, (), memory.limit
+
+
+def cpu_counters(worker: int) -> Iterable[CounterSample]:
+    """Return the CPU time of this process."""
+    milliseconds = int(time.process_time() * catalog.WORKER_CPU.scale)
+    yield catalog.WORKER_CPU, (str(worker),), milliseconds
+
+
+def resident_gauges(worker: int) -> Iterable[GaugeSample]:
+    """Return the resident memory of this process: the second number of proc_pid_statm(5)."""
+    pages = int(_STATM.read_text().split()[1])
+    yield catalog.WORKER_MEMORY, (str(worker),), pages * _PAGE
 
 
 class ConversionTimes:

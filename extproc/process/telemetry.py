@@ -11,7 +11,7 @@ from extproc.auth import Authenticator
 from extproc.counter_table import CounterTable
 from extproc.policy.policies import CompiledPolicies
 from extproc.policy.received import ReceivedPolicy
-from extproc.process.metrics import token_counters
+from extproc.process.metrics import cpu_counters, resident_gauges, token_counters
 from extproc.services.access_log import AccessLogService
 from extproc.telemetry import catalog
 from extproc.telemetry.decisions import DecisionMetrics
@@ -57,6 +57,8 @@ class WorkerTelemetry:
         self.metrics = Metrics(self.table)
         self.metrics.clear_gauges(f for f in catalog.FAMILIES if isinstance(f, Gauge))
         self.publisher = MetricsPublisher(self.metrics)
+        self.publisher.add_counters("cpu", partial(cpu_counters, worker))
+        self.publisher.add_gauges(partial(resident_gauges, worker))
         self.decisions = DecisionMetrics(self.metrics)
         self._requests = RequestMetrics(self.metrics)
         self.access_log = AccessLogService(

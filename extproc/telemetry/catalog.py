@@ -236,6 +236,15 @@ WORKER_SILENCE = Gauge(
     ("worker",),
     scale=1000,
 )
+WORKER_CPU = Counter(
+    "sluice_worker_cpu_seconds_total",
+    "CPU time of the worker process, with its conversion threads.",
+    ("worker",),
+    scale=1000,
+)
+WORKER_MEMORY = Gauge(
+    "sluice_worker_resident_bytes", "Resident memory of the worker process.", ("worker",)
+)
 
 FAMILIES: tuple[Family, ...] = (
     BUILD_INFO,
@@ -284,5 +293,7 @@ FAMILIES: tuple[Family, ...] = (
     WORKER_STARTS,
     WORKER_HANGS,
     WORKER_SILENCE,
+    WORKER_CPU,
+    WORKER_MEMORY,
     LOST_SERIES,
 )

@@ -56,7 +56,7 @@ class TableCollector(Collector):
             case Counter():
                 metric = CounterMetricFamily(family.name, family.help, labels=family.labels)
                 for values, column in series:
-                    metric.add_metric(values, self._table.total(column))
+                    metric.add_metric(values, self._table.total(column) / family.scale)
             case Gauge():
                 metric = GaugeMetricFamily(family.name, family.help, labels=family.labels)
                 for values, column in series:

@@ -25,11 +25,15 @@ _AGGREGATIONS: Mapping[str, Callable[[Iterable[int]], int]] = {"sum": sum, "max"
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """A total that only grows. The name ends in `_total`."""
+    """A total that only grows. The name ends in `_total`.
+
+    The table stores integers: an amount is stored as a multiple of 1 / `scale`.
+    """
 
     name: str
     help: str
     labels: tuple[str, ...] = ()
+    scale: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,26 @@ def board() -> Dashboard:
                 (f"sluice_memory_limit_bytes{{{INSTANCE}}}", "{{instance}} limit"),
             )
         )
+        .with_panel(
+            graph(
+                "CPU time of workers",
+                "Cores that each worker uses. Its event loop uses one at most, conversion threads "
+                "others. Near one without conversions, more workers are needed.",
+                "short",
+                (
+                    rate("sluice_worker_cpu_seconds_total", "instance, worker", INSTANCE),
+                    "{{instance}} {{worker}}",
+                ),
+            )
+        )
+        .with_panel(
+            graph(
+                "Memory of workers",
+                "Resident memory of each process.",
+                "bytes",
+                (f"sluice_worker_resident_bytes{{{INSTANCE}}}", "{{instance}} {{worker}}"),
+            )
+        )
         .with_row(Row("Decisions"))
         .with_panel(
             graph(

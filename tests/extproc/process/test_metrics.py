@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,10 +26,12 @@ from extproc.process.broker import serve_budgets
 from extproc.process.metrics import (
     ConversionTimes,
     conversion_gauges,
+    cpu_counters,
     limit_backend_counters,
     limit_backend_gauges,
     memory_counters,
     memory_gauges,
+    resident_gauges,
     token_counters,
 )
 from extproc.process.shared_table import COLUMNS
@@ -174,6 +177,18 @@ def test_lookups_in_the_token_cache_are_counted(worker: Worker) -> None:
     exposed = worker.exposed()
     assert 'sluice_tokens_total{cache="miss"} 2.0' in exposed
     assert 'sluice_tokens_total{cache="hit"} 0.0' in exposed
+
+
+def test_a_worker_exports_its_cpu_time_and_its_memory(worker: Worker) -> None:
+    worker.publisher.add_counters("cpu", partial(cpu_counters, 1))
+    worker.publisher.add_gauges(partial(resident_gauges, 1))
+    before, after = time.process_time(), {}
+    for line in worker.exposed():
+        name, _, value = line.partition(" ")
+        after[name] = value
+    assert before - 0.001 <= float(after['sluice_worker_cpu_seconds_total{worker="1"}'])
+    assert float(after['sluice_worker_cpu_seconds_total{worker="1"}']) <= time.process_time()
+    assert float(after['sluice_worker_resident_bytes{worker="1"}']) > 10_000_000
 
 
 def test_evicted_budgets_are_counted(worker: Worker) -> None:
