@@ -120,8 +120,10 @@ def graph(
         .legend(
             VizLegendOptions()
             .display_mode(LegendDisplayMode.TABLE)
-            .placement(LegendPlacement.RIGHT)
+            .placement(LegendPlacement.BOTTOM)
             .calcs(["mean", "max", "lastNotNull"])
+            .sort_by("Mean")
+            .sort_desc(True)
             .show_legend(True)
         )
         .tooltip(VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
