@@ -101,7 +101,7 @@ def test_a_request_waits_for_its_cluster(
     async def scenario(servers: list[str]) -> None:
         async with gateway(tmp_path, servers, "text/v2", api_type) as url:
             assert (await get(url, "text/v2")).status_code == 200
-            # The control plane says at once that there is no such cluster.
+            # The control plane says after a while that there is no such cluster.
             refused = await get(url, "no/cluster")
             assert (refused.status_code, refused.json()["reason"]) == (503, "unknown_service")
             # The Envoy still has all others.

@@ -10,7 +10,8 @@ resource. So a thousand clients share the resources, their differences and their
 responses.
 
 A client that reconnects keeps the clusters, endpoints and secrets that are gone, until it and
-all workers have what refers to the present ones (`remove_kept`).
+all workers have what refers to the present ones (`remove_kept`). In the same way, a client waits
+for a cluster that it requests by its name and that does not exist yet.
 
 At most one response of a type is outstanding. After a NACK, the next version carries the resources
 of the rejected response again, changed or not: the client may use all of them, some or none.
@@ -18,6 +19,7 @@ of the rejected response again, changed or not: the client may use all of them, 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from xds.protocol import resource_types
 from xds.protocol.resource_types import ResourceType
@@ -32,6 +34,10 @@ from xds.protocol.stream import (
     TypeState,
 )
 from xds.protocol.subscription import MAX_NAMES, WILDCARD, Subscription
+
+AWAIT: Final = 2.0
+"""Seconds for which a client waits for a cluster that does not exist. An Envoy that holds a request
+waits for a shorter time (`xds.resources.awaited_clusters.TIMEOUT`)."""
 
 _DEPENDENTS: Mapping[ResourceType, ResourceType] = {
     each.referrer: each for each in resource_types.ALL if each.warms_referrer and each.referrer
@@ -71,7 +77,8 @@ class _Known:
     `resources`: the set of which it has every subscribed resource, apart from `rejected`. None
     before the first response; `versions` are then those of an earlier stream.
     `told`: names whose state must be sent even if it has not changed (`*`: all of them).
-    `kept`: names of an earlier stream that are gone, of which the client has not been told yet.
+    `kept`: names of an earlier stream that are gone, and of clusters that are awaited, of which the
+    client has not been told yet. `waited`: those of which it must be told now.
     `last`: the outstanding response. `rejected`: names in the responses that it has rejected.
     `counted`: the names in `last` that are those of the client. They count as long as it has them.
     """
@@ -80,6 +87,7 @@ class _Known:
     resources: ResourceSet | None = None
     told: frozenset[str] = frozenset()
     kept: frozenset[str] = frozenset()
+    waited: frozenset[str] = frozenset()
     last: Changes = NO_CHANGES
     rejected: frozenset[str] = frozenset()
     counted: tuple[frozenset[str] | Versions, ...] = ()
@@ -157,6 +165,7 @@ class DeltaStream(Stream):
                 continue
             resources = snapshot.types[resource_type]
             self._keep(state, resources, clock)
+            self._await(state, resources, clock)
             changes = _due(state, self._known[resource_type], resources)
             renewal = changes is None and state.must_renew(clock)
             if renewal:
@@ -178,13 +187,31 @@ class DeltaStream(Stream):
         if known.kept:
             self.removes_at = clock + KEEP
 
+    def _await(self, state: TypeState, resources: ResourceSet, clock: float) -> None:
+        """Let a client of a type's own service wait for a cluster that it requests by its name.
+
+        Envoy requests the cluster of a decision that it does not have (on-demand CDS). The worker
+        may be connected to another control plane, which has the config a moment earlier: Envoy
+        would refuse the request if it was told at once that there is no such cluster.
+        """
+        resource_type = state.subscription.type
+        if self.aggregated or resource_type is not resource_types.CLUSTER:
+            return
+        known = self._known[resource_type]
+        asked = state.subscription.names if known.resources is None else known.told
+        missing = asked - resources.names - known.waited - {WILDCARD}
+        known.kept = self.shared.of_client((known.kept | missing) - resources.names)
+        known.told = self.shared.of_client(known.told - missing)
+        if missing:
+            self.removes_at = max(self.removes_at or 0.0, clock + AWAIT)
+
     def remove_kept(self) -> None:
         """Remove what the client keeps of an earlier stream. The removal is then due."""
         self.removes_at = None
         for resource_type, known in self._known.items():
             if known.kept:
                 known.told = self._checked(known.told | known.kept)
-                known.kept = frozenset()
+                known.waited, known.kept = known.kept, frozenset()
                 self.types[resource_type].due = True
 
     def _has_turn(self, state: TypeState, snapshot: Snapshot) -> bool:
@@ -284,7 +311,10 @@ def _due(state: TypeState, known: _Known, resources: ResourceSet) -> Changes | N
     since = resources.changes_since(known.resources)
     if WILDCARD in known.told:
         everything = resources.everything.select(subscription).resources
-        return Changes(everything, since.select(subscription).removed)
+        # The client may still have what it did not let go.
+        gone = known.rejected - resources.names
+        removed = dict.fromkeys((*since.select(subscription).removed, *sorted(gone)))
+        return Changes(everything, tuple(removed))
     changes, names = since.select(subscription), set(filter(subscription.includes, known.told))
     if state.nacked != resources.version:
         names.update(filter(subscription.includes, known.rejected))
@@ -326,7 +356,7 @@ def _record(state: TypeState, known: _Known, resources: ResourceSet) -> None:
     if state.nacked != resources.version:
         known.rejected = frozenset()
     known.resources, known.versions = resources, Versions()
-    known.told = frozenset()
+    known.told = known.waited = frozenset()
     state.sent, state.due = resources.version, False
 
 

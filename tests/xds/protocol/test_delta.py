@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from xds.protocol import resource_types
@@ -352,6 +352,12 @@ class Endpoints:
         self.held = {name: each for name, each in self.held.items() if self.includes(name)}
 
 
+@example(
+    [
+        {"a": "1", "c": "1"}, ("subscribe", "c"), "ack", {}, "nack", ("subscribe", "a"),
+        ("subscribe", "*"),
+    ]
+)  # fmt: skip
 @given(
     st.lists(
         st.one_of(
