@@ -149,7 +149,7 @@ def _look(api: Api, revision: int, version: str) -> Look:
     """Raises CommandError if a node has rejected the version."""
     status, views = api.get("status"), api.get("nodes")
     with api.reading():
-        for node in status["nodes"]:
+        for node in filter(_is_awaited, status["nodes"]):
             for name, each in node["types"].items():
                 if each["nacked"] == version:
                     raise _rejected(revision, f"node {node['id']}: {name}: {each['reason']}")
@@ -158,9 +158,14 @@ def _look(api: Api, revision: int, version: str) -> Look:
         stage = status["stage"]
         if stage is not None and stage["begun"] != revision:
             stage = None
-        look = Look(in_force, list(views["nodes"]), judged, stage)
+        look = Look(in_force, list(filter(_is_awaited, views["nodes"])), judged, stage)
         list(plain(node_table(look.nodes)))
     return look
+
+
+def _is_awaited(node: Data) -> bool:
+    """Whether a change waits for a node. istiod has no credentials, so it could be anyone."""
+    return bool(node["kind"] != "istiod")
 
 
 def _latest_version(api: Api, revision: int, version: str) -> str:

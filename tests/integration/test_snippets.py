@@ -48,7 +48,6 @@ FOREIGN = {
         "docs/istio.md",
         "configSources:",
     ): "istiod's; tests/mesh/test_mcp.py starts it with these keys",
-    ("docs/istio.md", "apiVersion: networking.k8s.io/v1"): "tests/mesh/test_mcp.py applies it",
 }
 """Blocks of `yaml` that are no config of a gateway."""
 

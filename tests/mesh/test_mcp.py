@@ -4,7 +4,9 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from protos.istio_networking_pb2 import (
@@ -24,17 +27,19 @@ from protos.istio_networking_pb2 import (
 )
 from sluice.certificates import make_certificates
 from sluice.cli.certs import PARTS
+from sluice.config.addresses import split_host_port
+from sluice.config.load import load
 from sluice.config.mcp import Mcp
 from sluice.grpc_credentials import server_credentials
 from sluice.tls import TlsFiles
 from tests import plain_http
-from tests.integration.gateway import Config, base_config, eventually, free_ports
-from tests.integration.snippets import blocks
+from tests.integration.gateway import INFER, Config, base_config, bearer, eventually, free_ports
 from tests.mesh.callout_gateway import CalloutGateway
 from tests.mesh.istio_envoy import IstioEnvoy
 from tests.mesh.istiod import Istiod
 from tests.mesh.kube_api import KubeApi
 from tests.mesh.report import MeshReport
+from xds.istio.envoy_filters import envoy_filters
 from xds.istio.mcp import istiod_server
 from xds.istio.resources import IstioKind, IstioResource
 from xds.istio.served import istio_sets
@@ -44,26 +49,32 @@ from xds.protocol.snapshot import EMPTY, Snapshot
 
 NAMESPACE = "mcp"
 LABELS = {"app": "mcp-gateway"}
+DECIDED = {"app": "mcp-decided"}
+"""Labels of an ingress gateway whose Envoy asks the callout."""
+
+CALLOUT = "sluice-callout.sluice.svc.cluster.local"
 HOST = "models.test"
 
 
 @dataclass
 class Mesh:
-    """A control plane, an istiod that has it as its config source, and two Envoys of istiod.
+    """A control plane, an istiod that has it as its config source, and Envoys of istiod.
 
-    `port`: that of the ingress gateway. `sidecar` is that of a caller inside the mesh.
+    `ports`: those of the ingress gateways. `sidecar` is that of a caller inside the mesh, and
+    `decided` that of a gateway that asks the callout.
     """
 
     gateway: CalloutGateway
     istiod: Istiod
     router: IstioEnvoy
+    decided: IstioEnvoy
     sidecar: IstioEnvoy
-    port: int
+    ports: dict[str, int]
 
     def answer(self, version: str) -> Any:
         """Ask through the ingress gateway for a version, as the callout does."""
         headers = {"host": HOST, "x-model-service": f"echo/{version}"}
-        url = f"http://127.0.0.1:{self.port}/v2/models/echo/infer"
+        url = f"http://127.0.0.1:{self.ports['gateway']}{INFER}"
         return plain_http.post(url, json={"inputs": []}, headers=headers)
 
     def weights(self) -> dict[str, int]:
@@ -106,7 +117,8 @@ def config(mcp: str) -> Config:
     found = base_config("callout")
     found["istio"] = {
         "hosts": [HOST],
-        "gateways": ["gateway"],
+        "gateways": ["gateway", "decided"],
+        "workloads": [{"namespace": NAMESPACE, "labels": DECIDED}],
         "namespace": NAMESPACE,
         "mesh": "weights",
         "mcp": {"address": mcp},
@@ -122,32 +134,53 @@ def mesh(
     istio_envoy: Callable[..., IstioEnvoy],
     callout_gateway: Callable[..., CalloutGateway],
 ) -> Mesh:
-    mcp, port, proxy = free_ports(3)
+    mcp, proxy, *ports = free_ports(4)
     kube_api.create_namespace(NAMESPACE)
-    http = {"name": "http", "protocol": "HTTP", "number": port}
-    kube_api.apply(
-        {
-            "apiVersion": "networking.istio.io/v1",
-            "kind": "Gateway",
-            "metadata": {"name": "gateway", "namespace": NAMESPACE},
-            "spec": {
-                "selector": LABELS,
-                "servers": [{"bind": "127.0.0.1", "port": http, "hosts": [HOST]}],
-            },
-        }
-    )
     gateway = callout_gateway(config(f"127.0.0.1:{mcp}"), "--store", "sqlite:history.db")
+    named = dict(zip(("gateway", "decided"), ports, strict=True))
+    kube_api.apply(*surroundings(gateway, named))
     sources = [{"address": "k8s://"}, {"address": f"xds://127.0.0.1:{mcp}"}]
     started = istiod({"configSources": sources, "proxyHttpPort": proxy})
-    router = istio_envoy(started, "router", labels=LABELS, namespace=NAMESPACE)
+    router, decided = (
+        istio_envoy(started, "router", labels=labels, namespace=NAMESPACE)
+        for labels in (LABELS, DECIDED)
+    )
     sidecar = istio_envoy(started, "sidecar", labels={"app": "caller"}, namespace=NAMESPACE)
-    return Mesh(gateway, started, router, sidecar, port)
+    return Mesh(gateway, started, router, decided, sidecar, named)
+
+
+def surroundings(gateway: CalloutGateway, ports: dict[str, int]) -> Iterator[Config]:
+    """What comes from Kubernetes: gateways, the service of the callout, and the filters."""
+    for (name, port), labels in zip(ports.items(), (LABELS, DECIDED), strict=True):
+        http = {"name": "http", "protocol": "HTTP", "number": port}
+        servers = [{"bind": "127.0.0.1", "port": http, "hosts": [HOST]}]
+        yield networking("Gateway", name, {"selector": labels, "servers": servers})
+    grpc = {"number": 18100, "name": "grpc", "protocol": "GRPC"}
+    endpoints = [
+        {"address": host, "ports": {"grpc": int(port)}}
+        for host, port in map(split_host_port, gateway.callout_addresses())
+    ]
+    yield networking(
+        "ServiceEntry",
+        "callout",
+        {"hosts": [CALLOUT], "ports": [grpc], "resolution": "STATIC", "endpoints": endpoints},
+    )
+    settings = load(gateway.file)
+    assert settings.istio is not None
+    yield from envoy_filters(settings, settings.istio)
+
+
+def networking(kind: str, name: str, spec: Config) -> Config:
+    metadata = {"name": name, "namespace": NAMESPACE}
+    return {
+        "apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": metadata, "spec": spec,
+    }  # fmt: skip
 
 
 def test_istiod_takes_the_resources_and_configures_its_envoys(
     mesh: Mesh, mesh_report: MeshReport
 ) -> None:
-    mesh.router.await_listener(mesh.port)
+    mesh.router.await_listener(mesh.ports["gateway"])
     mesh.router.await_config("echo/v2")
     for version in ("v1", "v2"):
         answer = mesh.answer(version)
@@ -176,6 +209,68 @@ def test_the_mesh_has_a_version_as_long_as_the_callout_may_choose_it(mesh: Mesh)
     assert mesh.sidecar.rejected() == {}
 
 
+class Caller:
+    """Sends requests one after the other through the gateway that asks the callout."""
+
+    def __init__(self, port: int) -> None:
+        self.statuses: Counter[int] = Counter()
+        self.versions: Counter[str] = Counter()
+        self._url = f"http://127.0.0.1:{port}{INFER}"
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Caller":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def call(self, client: httpx.Client) -> int:
+        answer = client.post(self._url, json={"inputs": []})
+        self.statuses[answer.status_code] += 1
+        if answer.status_code == 200:
+            # The example model server answers with the headers of the request.
+            self.versions[dict(answer.json()["headers"])["x-model-version"]] += 1
+        return answer.status_code
+
+    def client(self) -> httpx.Client:
+        return plain_http.client(headers={"host": HOST, **bearer()})
+
+    def _run(self) -> None:
+        with self.client() as client:
+            while not self._ended.wait(0.005):
+                self.call(client)
+
+
+def test_no_request_is_refused_while_versions_come_and_go(
+    mesh: Mesh, mesh_report: MeshReport
+) -> None:
+    """The callout decides for no version of which the mesh has no route."""
+    mesh.decided.await_listener(mesh.ports["decided"])
+    caller = Caller(mesh.ports["decided"])
+    with caller.client() as client:
+        eventually(lambda: caller.call(client) == 200)
+    caller.statuses.clear()
+
+    def replace(old: str, new: str) -> None:
+        model = mesh.gateway.config["models"]["echo"]
+        model["versions"][new] = model["versions"].pop(old)
+        model.update(stable=new, canaries=[])
+        mesh.gateway.write()
+        mesh.cli("apply", "--yes", "--file", str(mesh.gateway.file))
+
+    with caller:
+        replace("v1", "v4")
+        replace("v4", "v1")
+    assert set(caller.statuses) == {200}
+    assert set(caller.versions) >= {"v1", "v4"}
+    mesh_report.answers.append(
+        (f"{caller.statuses.total()} requests while versions are replaced", 200, "no other answer")
+    )
+
+
 def test_istiod_keeps_the_resources_while_the_control_plane_is_gone(mesh: Mesh) -> None:
     def while_stopped() -> None:
         assert len(mesh.istiod.configs("VirtualService", NAMESPACE)) == 1
@@ -186,13 +281,6 @@ def test_istiod_keeps_the_resources_while_the_control_plane_is_gone(mesh: Mesh) 
     eventually(lambda: any(each["kind"] == "istiod" for each in nodes()))
     mesh.cli("canary", "set", "echo/v2", "50")
     eventually(lambda: mesh.weights() == {"v2": 5000, "v1": 5000})
-
-
-def test_the_documented_network_policy_is_accepted(kube_api: KubeApi) -> None:
-    kube_api.create_namespace("sluice")
-    found = [each.text for each in blocks("yaml") if each.page == "docs/istio.md"]
-    (policy,) = (text for text in found if "kind: NetworkPolicy" in text)
-    assert len(kube_api.apply_yaml(policy, dry_run=True)) == 1
 
 
 INVALID = "no host"
@@ -239,8 +327,9 @@ def test_istiod_keeps_a_resource_whose_new_version_is_invalid(
         started = await asyncio.to_thread(istiod, {"configSources": [source]})
 
         def hosts(kind: str) -> list[str]:
-            found = started.configs(kind, NAMESPACE)
-            return [host for each in found for host in each["spec"]["hosts"]]
+            return [
+                host for each in started.configs(kind, NAMESPACE) for host in each["spec"]["hosts"]
+            ]
 
         async def until(entry: str, routed: list[str]) -> None:
             holds = lambda: (hosts("ServiceEntry"), hosts("VirtualService")) == ([entry], routed)  # noqa: E731

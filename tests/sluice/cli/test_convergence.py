@@ -41,7 +41,8 @@ def control_plane(history: list[dict[str, Any]], *statuses: dict[str, Any]) -> I
         name = request.url.path.rpartition("/")[2]
         if name == "status":
             return JSONResponse(left.pop(0) if len(left) > 1 else left[0])
-        return JSONResponse({"nodes": []} if name == "nodes" else {"revisions": history})
+        views = [each["view"] for each in statuses[-1]["nodes"]]
+        return JSONResponse({"nodes": views} if name == "nodes" else {"revisions": history})
 
     app = Starlette(routes=[Route("/v1/{name}", answer)])
     with serve_in_thread(app, "127.0.0.1:0", max_requests=5) as address:
@@ -52,6 +53,17 @@ def test_a_step_of_a_canary_during_a_stage_replaces_no_revision() -> None:
     steps = [revision(6, "sluice", "canary"), revision(5, "ann")]
     stepped = {**STAGE, "version": "v6", "revision": 6}
     with control_plane(steps, status("v4", STAGE), status("v4", stepped), status("v6")) as api:
+        assert wait_for_nodes(api, 5, "v5", 30.0) == ExitStatus.OK
+
+
+def test_nobody_waits_for_a_client_of_the_config_source_of_istiod() -> None:
+    """It has no credentials, so a stranger may have rejected the version."""
+    view = {
+        "id": "i", "kind": "istiod", "state": "nack", "version": None, "lag": 1.0, "reason": "no",
+    }  # fmt: skip
+    rejected = {"virtual_services": {"nacked": "v5", "reason": "no"}}
+    node = {"id": "i", "kind": "istiod", "types": rejected, "view": view}
+    with control_plane([revision(5, "ann")], {**status("v5"), "nodes": [node]}) as api:
         assert wait_for_nodes(api, 5, "v5", 30.0) == ExitStatus.OK
 
 
