@@ -49,12 +49,20 @@ class CalloutGateway(Gateway):
         self._start_control_plane()
         eventually(self._ready, START_TIMEOUT)
 
+    def add_callout(self, name: str, address: str) -> Process:
+        """Start one more callout, with one worker at this address."""
+        workers, (metrics,) = len(self.workers()), free_ports(1)
+        options = ["--address", address, "--workers", "1", "--metrics", f"127.0.0.1:{metrics}"]
+        self._run_command("callout", *options, name=name)
+        eventually(lambda: len(self.workers()) > workers)
+        return self.started[-1]
+
     def _start_control_plane(self) -> None:
         self._run_command("control-plane", *self.arguments)
 
-    def _run_command(self, name: str, *arguments: str) -> None:
-        argv = [sys.executable, "-P", "-m", "sluice.cli", name, str(self.file), *arguments]
-        self._run(name, argv, {"PYTHONPATH": os.pathsep.join(sys.path)})
+    def _run_command(self, command: str, *arguments: str, name: str | None = None) -> None:
+        argv = [sys.executable, "-P", "-m", "sluice.cli", command, str(self.file), *arguments]
+        self._run(name or command, argv, {"PYTHONPATH": os.pathsep.join(sys.path)})
 
     def _run(self, name: str, argv: Sequence[str], environment: Mapping[str, str] | None) -> None:
         self.started.append(Process(name, argv, self.directory, environment))
