@@ -88,6 +88,9 @@ docs: install
 	$(BIN)/python -m sluice.config.warnings_reference > docs/reference/warnings.md
 	COLUMNS=200 $(BIN)/python -m sluice.cli.reference > docs/reference/cli.md
 	$(BIN)/python -m deploy.grafana.source
+	for part in routes filters policies mesh-config; do \
+		$(BIN)/python -m sluice.cli export istio deploy/istio/gateway.yaml --part $$part > deploy/istio/mesh/$$part.yaml || exit; \
+	done
 	@sed '/./s/^/  /' deploy/prometheus/alerts.yml | cat $(MONITORING)/rules.head - > $(MONITORING)/rules.yaml
 
 # Runs h2spec, which checks the HTTP/2 conformance of the callout transport. Go builds h2spec.

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,25 @@ LEFT_OUT = {
     ("docs/gateway-api.md",
      "sluice export gateway-api examples/gateway.yaml --listener http --conversion"):
         "tests/mesh/test_gateway_api.py exports a config, and applies the objects",
+    ("docs/istio.md", "sluice certs var/certs"): "needs a cluster; tests/deploy/test_istio.py "
+        "validates the config with these files",
+    ("docs/istio.md", "kubectl apply -k deploy/istio"): "needs a cluster; tests/mesh/test_istio.py "
+        "applies the same objects",
+    ("docs/istio.md",
+     "sluice export istio deploy/istio/gateway.yaml > deploy/istio/mesh/routes.yaml"):
+        "needs a cluster; tests/mesh/test_istio.py applies the same objects",
+    ("docs/istio.md", "GATEWAY=$(kubectl -n istio-system get service istio-ingressgateway -o "
+     "jsonpath='{.status.loadBalancer.ingress[0].ip}')"):
+        "needs a cluster; tests/mesh/test_istio.py sends such requests",
+    ("docs/istio.md", "sluice canary set sentiment/v2 10"): "needs a cluster; "
+        "tests/mesh/test_istio.py does such a step",
+    ("docs/istio.md", "sluice export istio deploy/istio/gateway.yaml --part mesh-config"):
+        "needs a cluster; tests/mesh/test_istio.py applies the same objects",
+    ("docs/istio.md", "kubectl -n istio-system create secret generic sluice-NAME "
+     "--from-file=ca.crt --from-file=tls.crt --from-file=tls.key"): "needs a cluster",
+    ("docs/istio.md",
+     "kubectl delete virtualservices,destinationrules,serviceentries,envoyfilters,"
+     "authorizationpolicies,telemetries \\"): "needs a cluster",
     ("docs/kubernetes.md", "kind create cluster"): "needs a cluster",
     ("docs/kubernetes.md", "make images TAG=0.1.0"): "needs a cluster and Docker",
     ("docs/kubernetes.md", "sluice certs var/certs"): "needs a cluster; test_kubernetes_pods runs "
@@ -178,7 +198,7 @@ def sluice_lines(block: Block) -> Iterator[list[str]]:
     for line in block.text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] == ["sluice"]:
-            yield words[1:]
+            yield list(takewhile(lambda word: word not in (">", "|"), words[1:]))
 
 
 @pytest.mark.parametrize(

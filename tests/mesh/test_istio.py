@@ -40,6 +40,7 @@ from xds.istio.documents import document
 from xds.istio.envoy_filters import envoy_filters
 from xds.istio.resources import compile_istio
 
+DEPLOY = Path(__file__).parents[2] / "deploy" / "istio"
 NAMESPACE = "istio-tests"
 HOST = "models.example.com"
 INFER, DIGITS = "/v2/models/echo/infer", "/v2/models/digits/infer"
@@ -222,6 +223,15 @@ def test_istioctl_finds_no_error_in_the_exported_objects(
     assert checked.returncode == 0, checked.stderr
     warnings = [line for line in checked.stderr.splitlines() if line.startswith("\t*")]
     assert all("exposes internal implementation details" in each for each in warnings)
+
+
+@pytest.mark.usefixtures("crds")
+def test_a_cluster_accepts_the_files_of_deploy(kube_api: KubeApi) -> None:
+    for name in ("sluice", "models"):
+        kube_api.create_namespace(name)
+    kube_api.apply_kustomization(DEPLOY, dry_run=True)
+    for part in ("ingress", "routes", "filters", "policies"):
+        kube_api.apply_yaml((DEPLOY / "mesh" / f"{part}.yaml").read_text(), dry_run=True)
 
 
 def test_envoy_accepts_all_that_istiod_makes_of_them(mesh: Mesh) -> None:

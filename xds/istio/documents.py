@@ -1,5 +1,6 @@
 """Resources of Istio as Kubernetes objects."""
 
+import json
 from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict
@@ -24,5 +25,6 @@ def document(resource: IstioResource) -> Json:
         "apiVersion": resource.kind.api_version,
         "kind": resource.kind.value,
         "metadata": metadata(resource.name, resource.namespace),
-        "spec": MessageToDict(resource.spec),
+        # A map of a message has another order in each process.
+        "spec": json.loads(json.dumps(MessageToDict(resource.spec), sort_keys=True)),
     }

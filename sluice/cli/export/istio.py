@@ -2,15 +2,17 @@
 
 import argparse
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from sluice.cli.commands import Subcommands, UsageError, command
-from sluice.cli.export.options import format_option, load, show_objects
-from sluice.cli.gateway import config_argument
+from sluice.cli.export.options import format_option, show_objects
+from sluice.cli.gateway import config_argument, require_config
 from sluice.cli.output import serialized, show_note
-from sluice.config.checked import LoadedConfig
+from sluice.config.files import UnusableFileError
 from sluice.config.gateway import GatewayConfig
 from sluice.config.istio import Istio
+from sluice.config.load import load
 
 # Any: Kubernetes objects as JSON.
 Json = dict[str, Any]
@@ -35,16 +37,19 @@ def register(exports: Subcommands) -> None:
 
 
 def _istio(options: argparse.Namespace) -> int:
-    loaded = load(options)
-    istio = loaded.config.istio
+    file = require_config(options)
+    # The files of certificates and keys may be in a cluster only.
+    config = load(file)
+    istio = config.istio
     if istio is None:
         raise UsageError(
             "the config has no section istio",
             hint="write istio: with hosts, and the gateways that have these hosts",
         )
     if options.part == "routes":
-        _show_secrets(loaded)
-    documents = list(_PARTS[options.part](loaded.config, istio))
+        config = _with_endpoints(config, file.parent)
+        _show_secrets(config)
+    documents = list(_PARTS[options.part](config, istio))
     if options.part == "mesh-config":  # no Kubernetes object
         print(serialized(options.output, documents[0]), end="")
     else:
@@ -88,12 +93,29 @@ _PARTS: Final[dict[str, Callable[[GatewayConfig, Istio], Iterator[Json]]]] = {
 }
 
 
-def _show_secrets(loaded: LoadedConfig) -> None:
+def _with_endpoints(config: GatewayConfig, folder: Path) -> GatewayConfig:
+    """The config with the endpoints in files, whose names are relative to the folder."""
+    from xds.resources.found_endpoints import with_endpoints
+    from xds.sources.endpoints.file import read_endpoints
+
+    found = {}
+    for path, version in config.referring_versions():
+        origin = version.endpoints_from
+        if origin is not None and origin.file is not None:
+            try:
+                found[origin] = read_endpoints(folder / origin.file)
+            except UnusableFileError as error:
+                key = ".".join((*path, "endpoints_from", "file"))
+                raise UsageError(f"{key}: {error}") from None
+    return with_endpoints(config, found)
+
+
+def _show_secrets(config: GatewayConfig) -> None:
     """Name the Kubernetes Secrets that the operator must provide."""
     from xds.istio.destination_rules import needs_secret
     from xds.istio.names import secret_name
 
-    for name, model in loaded.config.models.items():
+    for name, model in config.models.items():
         for key, version in model.versions.items():
             if needs_secret(version):
                 tls = version.tls

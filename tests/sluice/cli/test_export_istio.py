@@ -8,7 +8,6 @@ import yaml
 
 from sluice.cli import main
 from sluice.cli.exit_status import ExitStatus
-from tests.certificates import certificate
 from xds.istio.names import secret_name
 
 CONFIG = """
@@ -24,7 +23,6 @@ models:
 def file(tmp_path: Path) -> Path:
     written = tmp_path / "gateway.yaml"
     written.write_text(CONFIG)
-    (tmp_path / "ca.pem").write_bytes(certificate())
     return written
 
 
@@ -69,6 +67,17 @@ def test_each_part_is_printed(
     assert main(["export", "istio", str(file), "--part", part, "-o", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [each.get("kind") for each in found.get("items", [found])] == kinds
+
+
+def test_endpoints_in_a_file_are_exported(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    endpoints = "{endpoints_from: {file: endpoints.yaml}}"
+    file.write_text(f"{CONFIG.splitlines()[1]}\nmodels: {{m: {{versions: {{v1: {endpoints}}}}}}}\n")
+    assert main(["export", "istio", str(file)]) == ExitStatus.USAGE
+    assert "models.m.versions.v1.endpoints_from.file: " in capsys.readouterr().err
+    (file.parent / "endpoints.yaml").write_text("- {address: 10.0.0.1:8000}\n")
+    assert main(["export", "istio", str(file)]) == 0
+    entry = next(iter(yaml.safe_load_all(capsys.readouterr().out)))
+    assert [each["address"] for each in entry["spec"]["endpoints"]] == ["10.0.0.1"]
 
 
 def test_a_config_without_a_mesh_is_refused(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
