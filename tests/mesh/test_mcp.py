@@ -33,7 +33,15 @@ from sluice.config.mcp import Mcp
 from sluice.grpc_credentials import server_credentials
 from sluice.tls import TlsFiles
 from tests import plain_http
-from tests.integration.gateway import INFER, Config, base_config, bearer, eventually, free_ports
+from tests.integration.gateway import (
+    INFER,
+    PATIENCE,
+    Config,
+    base_config,
+    bearer,
+    eventually,
+    free_ports,
+)
 from tests.mesh.callout_gateway import CalloutGateway
 from tests.mesh.istio_envoy import IstioEnvoy
 from tests.mesh.istiod import Istiod
@@ -209,6 +217,18 @@ def test_the_mesh_has_a_version_as_long_as_the_callout_may_choose_it(mesh: Mesh)
     assert mesh.sidecar.rejected() == {}
 
 
+def test_an_object_of_kubernetes_replaces_the_resource_with_its_name(
+    mesh: Mesh, kube_api: KubeApi
+) -> None:
+    refused = {"name": "refused", "directResponse": {"status": 418}}
+    spec = {"hosts": [HOST], "gateways": ["gateway"], "http": [refused]}
+    replaced = networking("VirtualService", "sluice", spec)
+    kube_api.apply(replaced)
+    eventually(lambda: mesh.answer("v1").status_code == 418)
+    kube_api.delete(replaced)
+    eventually(lambda: mesh.answer("v1").status_code == 200)
+
+
 class Caller:
     """Sends requests one after the other through the gateway that asks the callout."""
 
@@ -340,7 +360,10 @@ def test_istiod_keeps_a_resource_whose_new_version_is_invalid(
         await until("two.test", ["routed.test"])
         nodes.publish(resources("three.test", "other.test"))
         await until("three.test", ["other.test"])
-        assert nodes.acks[VIRTUAL_SERVICE] == 3
+        async with asyncio.timeout(PATIENCE):
+            while nodes.acks[VIRTUAL_SERVICE] < 3:
+                nodes.progress.clear()
+                await nodes.progress.wait()
         assert not nodes.nacks
         await asyncio.to_thread(started.stop)
 

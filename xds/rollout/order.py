@@ -118,7 +118,7 @@ def steps(
     plan = []
     makes = any(each.makes for each in every) or not set(pending).isdisjoint(MAKE_BEFORE_BREAK)
     if makes or unsettled:
-        extends = _mesh_differs(default.current, default.made)
+        extends = _extends_mesh(default.current, default.made)
         plan.append(
             Step(
                 "make",
@@ -219,6 +219,16 @@ class _Phases:
 
 def _mesh_differs(one: Snapshot, other: Snapshot) -> bool:
     return any(one.types[each].version != other.types[each].version for each in ISTIO)
+
+
+def _extends_mesh(current: Snapshot, made: Snapshot) -> bool:
+    """Whether the mesh gets hosts, subsets or routes. Other endpoints of a host need no time."""
+    return any(
+        made.types[each].version != current.types[each].version
+        if each in COMBINED
+        else not made.types[each].names <= current.types[each].names
+        for each in ISTIO
+    )
 
 
 def _unchanged(current: Snapshot, new: Snapshot) -> Mapping[ResourceType, ResourceSet]:

@@ -119,6 +119,15 @@ def test_settings_of_a_version_change_when_it_is_in_force() -> None:
         assert (rules == new.types[DESTINATION_RULE].version) is step.in_force
 
 
+def test_other_endpoints_reach_the_mesh_at_once_and_delay_no_other_change() -> None:
+    old, models = snapshot(model("v1")), model("v1")
+    models["m"]["versions"]["v1"]["endpoints"].append({"address": "10.0.0.9:80"})
+    new = snapshot(models)
+    make, *others = plan(old, new)
+    assert make.snapshot.types[SERVICE_ENTRY].version == new.types[SERVICE_ENTRY].version
+    assert not any(step.extends_mesh or step.pause for step in (make, *others))
+
+
 def test_the_first_config_waits_for_the_mesh() -> None:
     make, _ = plan(EMPTY, snapshot(model("v1")))
     assert make.pause == PROPAGATION
