@@ -22,17 +22,24 @@ SCRIPT = KUBERNETES / "create-secrets"
 
 KUBECTL = '''\
 #!{python}
-"""Takes the place of kubectl without a cluster: writes applied objects into a folder."""
+"""Takes the place of kubectl without a cluster: writes objects into a folder.
+
+Without permission to read, `get` fails, as for an object that does not exist.
+"""
 import base64, json, os, pathlib, sys
 
 verb, kind, *rest = sys.argv[1:]
 cluster = pathlib.Path({cluster!r})
+
+def write(found, mode):
+    with (cluster / f"{{found['name']}}.json").open(mode) as file:
+        json.dump(found, file)
+
 if verb == "get":
-    sys.exit(not (cluster / f"{{rest[0]}}.json").exists())
+    sys.exit("NO_READ" in os.environ or not (cluster / f"{{rest[0]}}.json").exists())
 if verb == "apply":
-    found = json.load(sys.stdin)
-    (cluster / f"{{found['name']}}.json").write_text(json.dumps(found))
-if verb == "create" and "--dry-run=client" in rest:
+    write(json.load(sys.stdin), "w")
+if verb == "create" and kind != "namespace":
     kind = "secret" if kind == "secret" else "configMap"
     name = rest[1] if kind == "secret" else rest[0]
     data = {{}}
@@ -41,23 +48,31 @@ if verb == "create" and "--dry-run=client" in rest:
             key, _, file = option.removeprefix("--from-file=").rpartition("=")
             content = pathlib.Path(file).read_bytes()
             data[key or os.path.basename(file)] = base64.b64encode(content).decode()
-    json.dump({{"kind": kind, "name": name, "data": data}}, sys.stdout)
+    found = {{"kind": kind, "name": name, "data": data}}
+    if "--dry-run=client" in rest:
+        json.dump(found, sys.stdout)
+    else:
+        write(found, "x")
 '''
 
 
-def create_secrets(folder: Path, files: Path | None) -> Contents:
-    """Run the script with the files of `sluice certs`. `folder` keeps what it has created."""
+def create_secrets(folder: Path, files: Path | None, *, may_read: bool = True) -> Contents:
+    """Run the script with the files of `sluice certs`. `folder` keeps what it has created.
+
+    `may_read`: whether the script can see what exists. Raises CalledProcessError.
+    """
     folder.mkdir(exist_ok=True)
     kubectl = folder / "kubectl"
     kubectl.write_text(KUBECTL.format(python=sys.executable, cluster=str(folder)))
     kubectl.chmod(0o700)
     argv = [str(SCRIPT), *([] if files is None else [str(files)])]
-    environment = {**os.environ, "KUBECTL": str(kubectl)}
+    environment = {**os.environ, "KUBECTL": str(kubectl), **({} if may_read else {"NO_READ": "1"})}
     subprocess.run(argv, check=True, env=environment, timeout=60)
-    return _stored(folder)
+    return created(folder)
 
 
-def _stored(folder: Path) -> Contents:
+def created(folder: Path) -> Contents:
+    """What `create_secrets` has created in the folder."""
     found: dict[tuple[str, str], Mapping[str, bytes]] = {}
     for file in folder.glob("*.json"):
         stored = json.loads(file.read_text())

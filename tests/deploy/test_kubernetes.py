@@ -1,6 +1,7 @@
 """The manifests of `deploy/kubernetes` agree with what the programs do, and with each other."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
@@ -530,6 +531,15 @@ def test_create_secrets_keeps_random_secrets_and_replaces_certificates(tmp_path:
     assert len(first["secret", "sluice-redis"]["password"]) == 40
     without = cluster_files.create_secrets(tmp_path / "other", None)
     assert set(without) == {("secret", "sluice-redis"), ("secret", "sluice-tokens")}
+
+
+def test_create_secrets_replaces_no_password_when_it_cannot_see_what_exists(
+    tmp_path: Path,
+) -> None:
+    first = cluster_files.create_secrets(tmp_path, None)
+    with pytest.raises(subprocess.CalledProcessError):
+        cluster_files.create_secrets(tmp_path, None, may_read=False)
+    assert cluster_files.created(tmp_path) == first
 
 
 CLIENT = Peer("a client", address="203.0.113.9")
