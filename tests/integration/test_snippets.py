@@ -69,7 +69,7 @@ LEFT_OUT = {
     ("docs/compose.md", "docker compose --profile tracing up --detach --wait"): DOCKER,
     ("docs/get-started.md", "python3 -m venv sluice-env"): "installs packages",
     ("docs/gateway-api.md",
-     "sluice export gateway-api examples/gateway.yaml --listener http --conversion"):
+     "sluice export gateway-api gateway.yaml --listener http --conversion > objects.yaml"):
         "tests/mesh/test_gateway_api.py exports a config, and applies the objects",
     ("docs/istio.md", "sluice certs var/certs"): "needs a cluster; tests/deploy/test_istio.py "
         "validates the config with these files",
