@@ -18,7 +18,7 @@ from xds.gateway_api.objects import (
     kubernetes_object,
     object_name,
 )
-from xds.gateway_api.target import Target, grant
+from xds.gateway_api.target import Target, grant, service
 
 H2C: Final = "gateway.envoyproxy.io/h2c"
 """Protocol of a Backend: HTTP/2, without TLS if it has no section for TLS."""
@@ -84,16 +84,18 @@ def _service(
         )
         hint = "remove it, or write endpoints_from.dns"
         raise UnexportableError((*path, "health_check"), message, hint)
-    service = f"{source.namespace}/{source.service}"
     reference: Object = {"name": source.service, "port": source.port}
     objects, notes = [], []
     if source.namespace != target.namespace:
         reference["namespace"] = source.namespace
         routes = [(GATEWAY, "HTTPRoute", target.namespace)]
         name = object_name(source.service)
-        objects.append(grant(source.namespace, name, source.service, routes))
+        objects.append(grant(source.namespace, name, service(source.service), routes))
     if version.protocol == "grpc":
-        notes.append(f"port {source.port} of Service {service} needs appProtocol kubernetes.io/h2c")
+        notes.append(
+            f"port {source.port} of Service {source.namespace}/{source.service} needs appProtocol "
+            "kubernetes.io/h2c"
+        )
     return Backends([reference], objects, notes)
 
 

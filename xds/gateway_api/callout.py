@@ -18,10 +18,12 @@ from xds.gateway_api.objects import (
     duration,
     kubernetes_object,
 )
-from xds.gateway_api.target import CALLOUT, Target, grant
+from xds.gateway_api.target import CALLOUT, Target, grant, service
 from xds.resources.callout_cluster import (
     CHECK_INTERVAL,
     CHECK_TIMEOUT,
+    CONNECT_TIMEOUT,
+    EJECTION_INTERVAL,
     EJECTION_TIME,
     MAX_CALLS,
     MAX_RETRIES,
@@ -41,10 +43,9 @@ _ROUTE: Final = (
 )
 """The field `route` of a report: the model. Envoy Gateway chooses the names of its routes."""
 
-_STATUS_ON_ERROR: Final = 503
+_BACKEND: Final[Object] = {"group": ENVOY_GATEWAY, "kind": "Backend", "name": CALLOUT}
 
-_CONNECT_TIMEOUT, _EJECTION_INTERVAL = 0.25, 0.1
-"""Seconds, as for our own Envoys."""
+_STATUS_ON_ERROR: Final = 503
 
 _PING_INTERVAL: Final = 1.0
 """Seconds. Envoy Gateway demands more than the timeout of a ping."""
@@ -101,10 +102,9 @@ def client_secret(target: Target, config: GatewayConfig) -> str | None:
 def _references(target: Target, config: GatewayConfig) -> list[Object]:
     """The backendRefs of the workers: each listens on a port of its own."""
     if target.service is None or _encrypted(config):
-        reference = {"group": ENVOY_GATEWAY, "kind": "Backend", "name": CALLOUT}
         if target.namespace != target.gateway_namespace:
-            return [{**reference, "namespace": target.namespace}]
-        return [dict(reference)]
+            return [{**_BACKEND, "namespace": target.namespace}]
+        return [dict(_BACKEND)]
     name, namespace = target.service
     ports = target.callout_ports(config.callout.workers)
     return [{"name": name, "namespace": namespace, "port": port} for port in ports]
@@ -128,12 +128,8 @@ def _endpoints(target: Target, config: GatewayConfig) -> Iterator[Object]:
         content["tls"] = _tls(config)
     yield kubernetes_object("Backend", target.namespace, CALLOUT, content)
     if target.namespace != target.gateway_namespace:
-        allowed = [{"group": ENVOY_GATEWAY, "kind": "EnvoyProxy"}]
-        source = [{**each, "namespace": target.gateway_namespace} for each in allowed]
-        to = [{"group": ENVOY_GATEWAY, "kind": "Backend", "name": CALLOUT}]
-        yield kubernetes_object(
-            "ReferenceGrant", target.namespace, CALLOUT, {"from": source, "to": to}
-        )
+        source = (ENVOY_GATEWAY, "EnvoyProxy", target.gateway_namespace)
+        yield grant(target.namespace, CALLOUT, dict(_BACKEND), [source])
 
 
 def _tls(config: GatewayConfig) -> Object:
@@ -155,7 +151,7 @@ def _grants(target: Target, name: str, namespace: str) -> Iterator[Object]:
     kinds = [("EnvoyExtensionPolicy", target.namespace), ("EnvoyProxy", target.gateway_namespace)]
     sources = [(ENVOY_GATEWAY, kind, own) for kind, own in kinds if own != namespace]
     if sources:
-        yield grant(namespace, CALLOUT, name, sources)
+        yield grant(namespace, CALLOUT, service(name), sources)
 
 
 def _settings() -> Object:
@@ -174,12 +170,12 @@ def _settings() -> Object:
         # A status that the callout returns says nothing about the worker's health.
         "consecutive5XxErrors": 0,
         "consecutiveGatewayErrors": 0,
-        "interval": duration(_EJECTION_INTERVAL),
+        "interval": duration(EJECTION_INTERVAL),
         "baseEjectionTime": duration(EJECTION_TIME),
         "maxEjectionPercent": _MAX_EJECTED,
     }
     return {
-        "timeout": {"tcp": {"connectTimeout": duration(_CONNECT_TIMEOUT)}},
+        "timeout": {"tcp": {"connectTimeout": duration(CONNECT_TIMEOUT)}},
         "healthCheck": {"active": active, "passive": passive, "panicThreshold": 0},
         "http2": {
             "connectionKeepalive": {

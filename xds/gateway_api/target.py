@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sluice.config.addresses import is_ip, split_host_port
-from xds.gateway_api.objects import PREFIX, Object, kubernetes_object
+from xds.gateway_api.objects import GATEWAY, PREFIX, Object, kubernetes_object
 
 CALLOUT = f"{PREFIX}-callout"
 """The name of the objects that belong to the callout."""
@@ -48,22 +48,27 @@ class Target:
 
 def on_gateway(target: Target) -> list[Object]:
     """References to the Gateway for policies: to its listeners if the target names some."""
-    gateway = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": target.gateway}
-    if not target.listeners:
-        return [dict(gateway)]
-    return [{**gateway, "sectionName": listener} for listener in target.listeners]
+    return _each_listener(target, {"group": GATEWAY, "kind": "Gateway", "name": target.gateway})
 
 
 def parents(target: Target) -> list[Object]:
     """The parentRefs of a route."""
-    gateway = {"name": target.gateway, "namespace": target.gateway_namespace}
+    gateway: Object = {"name": target.gateway, "namespace": target.gateway_namespace}
+    return _each_listener(target, gateway)
+
+
+def _each_listener(target: Target, gateway: Object) -> list[Object]:
     if not target.listeners:
-        return [dict(gateway)]
+        return [gateway]
     return [{**gateway, "sectionName": listener} for listener in target.listeners]
 
 
-def grant(namespace: str, name: str, service: str, sources: list[tuple[str, str, str]]) -> Object:
-    """Allows objects of other namespaces to name a Service. `sources`: group, kind, namespace."""
+def service(name: str) -> Object:
+    """A Service to which a grant allows references."""
+    return {"group": "", "kind": "Service", "name": name}
+
+
+def grant(namespace: str, name: str, to: Object, sources: list[tuple[str, str, str]]) -> Object:
+    """Allows objects of other namespaces to name an object. `sources`: group, kind, namespace."""
     allowed = [{"group": group, "kind": kind, "namespace": each} for group, kind, each in sources]
-    to = [{"group": "", "kind": "Service", "name": service}]
-    return kubernetes_object("ReferenceGrant", namespace, name, {"from": allowed, "to": to})
+    return kubernetes_object("ReferenceGrant", namespace, name, {"from": allowed, "to": [to]})

@@ -15,10 +15,8 @@ from xds.gateway_api.objects import (
 )
 from xds.gateway_api.routes import of_route, route_name
 from xds.gateway_api.target import Target, on_gateway
-from xds.resources.clusters import IDLE_TIMEOUTS
-
-_GRPC_PREFIX: Final = 5
-"""Bytes before a gRPC message."""
+from xds.resources.clusters import IDLE_TIMEOUTS, KEEPALIVE_PROBES, keepalive_times
+from xds.resources.routes import buffer_limit
 
 _UNDERSCORES: Final = {"reject": "RejectRequest", "drop": "DropHeader", "allow": "Allow"}
 
@@ -46,16 +44,11 @@ def client_policy(target: Target, config: GatewayConfig) -> Object:
         "path": {"escapedSlashesAction": "RejectRequest"},
         "scheme": "MatchBackend",
     }
-    bodies = [buffer_limit(config, each) for each in config.models.values() if each.converts]
+    converting = (each for each in config.models.values() if each.converts)
+    bodies = [buffer_limit(each, config.requests) for each in converting]
     if target.converts and bodies:
         spec["connection"] = {"bufferLimit": max(bodies)}
     return kubernetes_object("ClientTrafficPolicy", target.gateway_namespace, PREFIX, spec)
-
-
-def buffer_limit(config: GatewayConfig, model: Model) -> int:
-    """Bytes of a body that Envoy buffers for conversion. The callout enforces the exact limits."""
-    requests = config.requests
-    return max(requests.max_body_of(model), requests.max_response_of(model) + _GRPC_PREFIX)
 
 
 def version_policy(
@@ -72,11 +65,14 @@ def version_policy(
         "healthCheck": _health_check(version),
     }
     if section.pool.tcp_keepalive is not None:
-        idle = max(1, round(section.pool.tcp_keepalive))
-        interval = duration(max(1, idle // 6))
-        spec["tcpKeepalive"] = {"idleTime": duration(idle), "interval": interval, "probes": 3}
+        idle, interval = map(duration, keepalive_times(section.pool.tcp_keepalive))
+        spec["tcpKeepalive"] = {
+            "idleTime": idle,
+            "interval": interval,
+            "probes": KEEPALIVE_PROBES,
+        }
     if target.converts and section.converts:
-        spec["connection"] = {"bufferLimit": buffer_limit(config, section)}
+        spec["connection"] = {"bufferLimit": buffer_limit(section, config.requests)}
     return kubernetes_object(
         "BackendTrafficPolicy", target.namespace, object_name(model, name), spec
     )

@@ -21,6 +21,9 @@ from xds.resources.callout_identity import transport_socket
 from xds.resources.endpoints import Member, contain_endpoints
 from xds.resources.proto_messages import extension, seconds, uint32
 
+CONNECT_TIMEOUT = 0.25
+"""Seconds until a connection to a worker must be open."""
+
 MAX_CALLS = 100_000
 """Concurrent calls to the callout: high, because other limits apply before the callout."""
 
@@ -44,6 +47,9 @@ CHECK_INTERVAL, CHECK_TIMEOUT = 0.2, 0.5
 UNHEALTHY_THRESHOLD = 5
 """Failed health checks after which a worker is unhealthy. Until then, ejection keeps calls away. If
 all workers end at once, calls are repeated for about a second, in which a new worker can start."""
+
+EJECTION_INTERVAL = 0.1
+"""Seconds after which Envoy looks again for workers whose ejection has ended."""
 
 EJECTION_TIME = 5.0
 """Seconds for which Envoy ejects a worker: until failed health checks keep the worker out of
@@ -76,7 +82,7 @@ def settings(workers: int) -> Cluster:
     """
     pings = KeepaliveSettings(interval=seconds(PING_INTERVAL), timeout=seconds(PING_TIMEOUT))
     return Cluster(
-        connect_timeout=seconds(0.25),
+        connect_timeout=seconds(CONNECT_TIMEOUT),
         load_balancing_policy=_least_request(),
         typed_extension_protocol_options=upstream.http2(
             upstream.large_messages_of_callout(pings), retries=_retries()
@@ -155,7 +161,7 @@ def _outlier_detection(workers: int) -> OutlierDetection:
         enforcing_consecutive_gateway_failure=uint32(0),
         enforcing_success_rate=uint32(0),
         enforcing_local_origin_success_rate=uint32(0),
-        interval=seconds(0.1),
+        interval=seconds(EJECTION_INTERVAL),
         base_ejection_time=seconds(EJECTION_TIME),
         max_ejection_time=seconds(EJECTION_TIME),
         # Envoy ejects all workers but one. If all are silent for a moment, for example while they

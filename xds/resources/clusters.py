@@ -22,6 +22,9 @@ IDLE_TIMEOUTS: Final = {"http": 1.5, "grpc": 60.0}
 """Seconds by protocol. HTTP/1.1 servers close idle connections without a warning, some after 2 s.
 HTTP/2 servers send GOAWAY first, and Envoy repeats requests that they have not begun."""
 
+KEEPALIVE_PROBES: Final = 3
+"""Probes of TCP without a response after which a connection is closed."""
+
 MAX_RESPONSE_HEADERS_KIB = 256
 """KiB. Some servers return the URL of a request in `location`, with each character as %XX. The
 headers of a request may have 60 KiB, so the default of 60 KiB for responses is too small: Envoy
@@ -94,15 +97,23 @@ def _protocol_options(name: str, pool: Pool, version: Version) -> dict[str, Pack
 def _tcp_keepalive(pool: Pool) -> UpstreamConnectionOptions | None:
     if pool.tcp_keepalive is None:
         return None
-    # TCP counts in whole seconds, and Envoy rejects 0.
-    idle = max(1, round(pool.tcp_keepalive))
+    idle, interval = keepalive_times(pool.tcp_keepalive)
     return UpstreamConnectionOptions(
         tcp_keepalive=TcpKeepalive(
             keepalive_time=uint32(idle),
-            keepalive_interval=uint32(max(1, idle // 6)),
-            keepalive_probes=uint32(3),
+            keepalive_interval=uint32(interval),
+            keepalive_probes=uint32(KEEPALIVE_PROBES),
         )
     )
+
+
+def keepalive_times(idle: float) -> tuple[int, int]:
+    """Seconds until TCP probes an idle connection, and between two probes.
+
+    TCP counts in whole seconds, and Envoy rejects 0.
+    """
+    whole = max(1, round(idle))
+    return whole, max(1, whole // 6)
 
 
 def _health_check(check: HealthCheck, protocol: str) -> cluster_pb2.HealthCheck:
