@@ -1,7 +1,7 @@
 """Containers of the tests: their images, and how they run."""
 
 import os
-import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -148,6 +148,6 @@ def execute(container: Container, *command: str) -> str:
 
 def compose() -> list[str]:
     """The command of Docker Compose: the plugin, else the program of the same name."""
-    if shutil.which("docker") and os.system("docker compose version >/dev/null 2>&1") == 0:
-        return ["docker", "compose"]
-    return ["docker-compose"]
+    plugin = ["docker", "compose"]
+    found = subprocess.run([*plugin, "version"], capture_output=True, check=False)
+    return plugin if found.returncode == 0 else ["docker-compose"]

@@ -1,7 +1,7 @@
 """A gateway in containers, with two Envoys behind a load balancer."""
 
-import json
 import shutil
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +25,9 @@ from tests.integration.containers.engine import (
 )
 from tests.integration.gateway import eventually
 
+FIXED = "fixed"
+"""A model that answers at once, for load."""
+
 ROOT = Path(__file__).parents[3]
 BALANCER = Path(__file__).with_name("balancer.yaml")
 EVERYWHERE = ("parts", "data")
@@ -40,6 +43,8 @@ class Fleet:
     containers: dict[str, Container] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     """With a token for all models."""
+    operator: ssl.SSLContext = field(default_factory=ssl.create_default_context)
+    """With the certificate of the operator."""
 
     def __getitem__(self, name: str) -> Container:
         return self.containers[name]
@@ -57,7 +62,7 @@ class Fleet:
         """Start a container of the callout, which has the name `callout` for the Envoys."""
         command = ["callout", "--address", "0.0.0.0:18100", "--metrics", "0.0.0.0:9902"]
         self.containers[name] = self.place.run(
-            SLUICE, command, EVERYWHERE, alias="callout", mounts=["identity"]
+            SLUICE, command, EVERYWHERE, alias="callout", mounts=["identity"], ports=[9902]
         )
 
     def edit(self, change: Callable[[Any], object]) -> None:
@@ -77,9 +82,12 @@ class Fleet:
         )
 
     def served(self) -> bool:
-        """Whether both Envoys get answers of the model. The load balancer chooses them in turn."""
+        """Whether both Envoys get answers of models. The load balancer chooses them in turn."""
         try:
-            return all(self.infer().status_code == 200 for _ in range(4))
+            return all(
+                self.infer(model).status_code == 200
+                for model in ("sentiment", "sentiment", FIXED, FIXED) * 2
+            )
         except httpx.TransportError:
             return False
 
@@ -101,26 +109,32 @@ class Fleet:
 
     def in_sync(self) -> bool:
         """Whether both Envoys and all workers have the config in force."""
-        ended, output = self["control plane"].exec_run(["sluice", "status", "--json"])
-        if ended != 0:
+        try:
+            status = self._ask("control plane", 8081, "/v1/status").json()
+        except httpx.TransportError:  # It starts.
             return False
-        status = json.loads(output)
         kinds = [node["kind"] for node in status["nodes"]]
         return status["in_sync"] and kinds.count("envoy") == 2 and kinds.count("callout") >= 2
 
     def limits_are_shared(self, callout: str) -> bool:
         """Whether Redis responds to all workers of a callout, as its metrics say."""
-        text = execute(self[callout], "python", "-c", METRICS)
-        return "sluice_limit_backend_up 1.0" in text.splitlines()
+        metrics = self._ask(callout, 9902, "/metrics").text
+        return "sluice_limit_backend_up 1.0" in metrics.splitlines()
+
+    def _ask(self, name: str, inside: int, path: str) -> httpx.Response:
+        """Ask a part as an operator."""
+        address = f"https://127.0.0.1:{port(self[name], inside)}"
+        with plain_http.client(verify=self.operator, timeout=10) as client:
+            return client.get(f"{address}{path}").raise_for_status()
 
 
-METRICS = """
-import ssl, urllib.request
-own = "/run/sluice/identity/operator"
-context = ssl.create_default_context(cafile="/run/sluice/identity/ca.crt")
-context.load_cert_chain(own + ".crt", own + ".key")
-print(urllib.request.urlopen("https://127.0.0.1:9902/metrics", context=context).read().decode())
-"""
+def _operator(control_plane: Container, folder: Path) -> ssl.SSLContext:
+    """The certificate of the operator, which `setup` has made, copied out of the volume."""
+    for name in ("ca.crt", "operator.crt", "operator.key"):
+        (folder / name).write_text(execute(control_plane, "cat", f"/run/sluice/identity/{name}"))
+    context = ssl.create_default_context(cafile=folder / "ca.crt")
+    context.load_cert_chain(folder / "operator.crt", folder / "operator.key")
+    return context
 
 
 @contextmanager
@@ -144,20 +158,22 @@ def fleet(folder: Path) -> Iterator[Fleet]:
         parts["models"] = where.run(
             EXAMPLES, services["models"]["command"].split(), ["parts"], alias="models"
         )
+        # First, so that Envoys find its name when they start.
+        parts["balancer"] = where.run(
+            ENVOY, ["-c", "/etc/sluice/balancer.yaml"], ["parts"],
+            alias="balancer", entrypoint="envoy", ports=[8080, 9901],
+        )  # fmt: skip
         parts["control plane"] = where.run(
             SLUICE, services["control-plane"]["command"], EVERYWHERE,
-            alias="control-plane", mounts=keys,
+            alias="control-plane", mounts=keys, ports=[8081],
         )  # fmt: skip
         made.start_callout("callout")
         for name in ("envoy-a", "envoy-b"):
             parts[name] = where.run(
                 ENVOY, ["envoy"], ["parts"], alias=name, mounts=["identity"], ports=[9901]
             )
-        parts["balancer"] = where.run(
-            ENVOY, ["-c", "/etc/sluice/balancer.yaml"], ["parts"],
-            entrypoint="envoy", ports=[8080, 9901],
-        )  # fmt: skip
         made.headers = {"authorization": f"Bearer {_token(made)}"}
+        made.operator = _operator(parts["control plane"], folder)
         eventually(lambda: made.balanced() == 2 and made.served())
         yield made
 
@@ -166,6 +182,10 @@ def _for_tests(config: Any) -> None:
     config["limits"]["listener"] = {"rate": 100_000, "burst": 100_000}
     config["limits"]["rules"][0] |= {"rate": 50_000, "burst": 100_000}
     config["envoy"]["drain"] = {"minimum": 3}
+    # A machine that is busy with all the containers is no failure.
+    config["callout"]["message_timeout"] = 10
+    # The balancer answers for this model, because the example models would need a CPU of their own.
+    config["models"][FIXED] = {"versions": {"v1": {"endpoints": [{"address": "balancer:9100"}]}}}
     config["control_plane"]["envoys"] = ["envoy-a:9901", "envoy-b:9901"]
 
 

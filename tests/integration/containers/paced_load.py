@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 TIMEOUT = 20.0
 """Seconds after which a request without an answer has failed."""
 
-MAX_OPEN = 100
+MAX_OPEN = 50
 """Open requests at the same time. With more, no further ones are sent: the machine is too busy."""
 
 
@@ -81,7 +81,7 @@ class PacedLoad:
         if status == 200:
             self.answers += 1
         else:
-            self.failures.append(f"{status} {answer[:200]!r}")
+            self.failures.append(f"{status} {answer[:400]!r}")
 
     async def _exchange(self, message: bytes) -> tuple[int, bytes]:
         host, _, port = self.address.partition(":")

@@ -5,25 +5,24 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.containers.engine import port
-from tests.integration.containers.fleet import ROOT, Fleet
+from tests.integration.containers.fleet import FIXED, ROOT, Fleet
 from tests.integration.containers.paced_load import PacedLoad
 from tests.integration.gateway import eventually
 
 pytestmark = pytest.mark.docker
 
 RATE = 500
-"""Requests per second, as many as one machine serves beside all that runs there."""
+"""Requests per second."""
 GRACE = 60
 """Seconds after which a container that does not end is killed."""
 
 
 @pytest.fixture
 def load(gateway: Fleet) -> Iterator[PacedLoad]:
-    """Requests that callout and models serve, during a test. None of them may fail."""
+    """Requests that the callout decides, during a test. None of them may fail."""
     headers = {**gateway.headers, "content-type": "application/json"}
     body = (ROOT / "examples" / "sentiment.json").read_bytes()
-    path = "/v2/models/sentiment/infer"
-    with PacedLoad(gateway.address, path, headers, body, RATE) as load:
+    with PacedLoad(gateway.address, f"/v2/models/{FIXED}/infer", headers, body, RATE) as load:
         eventually(lambda: load.answers > RATE)
         yield load
         end = load.answers + RATE
