@@ -218,15 +218,8 @@ class HTTPRoute(_message.Message):
     def __init__(self, match: _Optional[_Iterable[_Union[HTTPMatchRequest, _Mapping]]] = ..., route: _Optional[_Iterable[_Union[HTTPRouteDestination, _Mapping]]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retries: _Optional[_Union[HTTPRetry, _Mapping]] = ..., cors_policy: _Optional[_Union[CorsPolicy, _Mapping]] = ..., headers: _Optional[_Union[Headers, _Mapping]] = ..., name: _Optional[str] = ..., direct_response: _Optional[_Union[HTTPDirectResponse, _Mapping]] = ...) -> None: ...
 
 class HTTPMatchRequest(_message.Message):
-    __slots__ = ("uri", "method", "headers", "gateways", "without_headers")
+    __slots__ = ("uri", "method", "headers", "gateways")
     class HeadersEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: StringMatch
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[StringMatch, _Mapping]] = ...) -> None: ...
-    class WithoutHeadersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -237,13 +230,11 @@ class HTTPMatchRequest(_message.Message):
     METHOD_FIELD_NUMBER: _ClassVar[int]
     HEADERS_FIELD_NUMBER: _ClassVar[int]
     GATEWAYS_FIELD_NUMBER: _ClassVar[int]
-    WITHOUT_HEADERS_FIELD_NUMBER: _ClassVar[int]
     uri: StringMatch
     method: StringMatch
     headers: _containers.MessageMap[str, StringMatch]
     gateways: _containers.RepeatedScalarFieldContainer[str]
-    without_headers: _containers.MessageMap[str, StringMatch]
-    def __init__(self, uri: _Optional[_Union[StringMatch, _Mapping]] = ..., method: _Optional[_Union[StringMatch, _Mapping]] = ..., headers: _Optional[_Mapping[str, StringMatch]] = ..., gateways: _Optional[_Iterable[str]] = ..., without_headers: _Optional[_Mapping[str, StringMatch]] = ...) -> None: ...
+    def __init__(self, uri: _Optional[_Union[StringMatch, _Mapping]] = ..., method: _Optional[_Union[StringMatch, _Mapping]] = ..., headers: _Optional[_Mapping[str, StringMatch]] = ..., gateways: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class StringMatch(_message.Message):
     __slots__ = ("exact", "prefix", "regex")

@@ -28,7 +28,9 @@ from tests.integration.gateway import (
     free_ports,
     reported_requests,
 )
+from tests.integration.raw_server import Exchange, RawServer, raw_server
 from tests.integration.test_conversion import IMAGE, SIDE
+from tests.integration.test_internal_headers import FORGED, HANDSHAKE
 from tests.mesh.callout_gateway import CalloutGateway
 from tests.mesh.istio_envoy import IstioEnvoy
 from tests.mesh.istiod import Istiod
@@ -45,14 +47,20 @@ NAMESPACE = "istio-tests"
 HOST = "models.example.com"
 INFER, DIGITS = "/v2/models/echo/infer", "/v2/models/digits/infer"
 JSON: dict[str, object] = {"inputs": []}
+LIMITED = "limited"
+"""A subject to which the rate limit service grants one request."""
+
 MODES = ("filters", "policy", "client")
 ENVOYS = (*MODES, "no-removal", "no-filter")
 GATEWAYS = tuple(name for name in ENVOYS if name != "client")
 CALLOUT = "sluice-callout.sluice.svc.cluster.local"
 
 
-def config() -> Config:
-    """A config with the section `istio`, and a model whose pictures are converted."""
+def config(raw: str) -> Config:
+    """A config with the section `istio`, and a model whose pictures are converted.
+
+    `raw`: the address of the server of a third model.
+    """
     settings = base_config("callout")
     settings["callout"]["workers"] = 1
     image = {
@@ -69,11 +77,22 @@ def config() -> Config:
         "inputs": [image],
         "outputs": [{"name": "probabilities", "labels": [f"digit {n}" for n in range(10)]}],
     }
+    settings["models"]["raw"] = {
+        "access": {"public": True},
+        "versions": {"v1": {"endpoints": [{"address": raw}]}},
+        "methods": ["GET", "POST"],
+        "extra_paths": ["*"],
+        "cors": {"origins": ["https://*.example.com"]},
+    }
+    once = {"unit": "week", "requests_per_unit": 1}
+    limited = {"key": "subject", "value": LIMITED, "rate_limit": once}
+    settings["limits"]["domains"] = {"mesh": {"descriptors": [limited]}}
     settings["models"]["echo"]["canaries"] = [{"version": "v2", "percent": 0}]
     settings["istio"] = {
         "hosts": [HOST],
         "gateways": list(GATEWAYS),
         "mesh": "callout",
+        "rate_limit_domain": "mesh",
         "namespace": NAMESPACE,
         "workloads": [
             {"namespace": NAMESPACE, "labels": {"app": "filters"}},
@@ -151,6 +170,7 @@ class Mesh:
     """The Envoys of istiod, and the gateway whose callout they ask."""
 
     gateway: CalloutGateway
+    server: RawServer
     envoys: dict[str, IstioEnvoy]
     ports: dict[str, int]
 
@@ -161,15 +181,22 @@ class Mesh:
 
 
 @pytest.fixture(scope="module")
+def server() -> Iterator[RawServer]:
+    with raw_server() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
 def mesh(
     kube_api: KubeApi,
     istiod: Callable[..., Istiod],
     istio_envoy: Callable[..., IstioEnvoy],
     callout_gateway: Callable[..., CalloutGateway],
+    server: RawServer,
 ) -> Mesh:
     kube_api.create_namespace(NAMESPACE)
     ports = dict(zip(ENVOYS, free_ports(len(ENVOYS)), strict=True))
-    gateway = callout_gateway(config())
+    gateway = callout_gateway(config(server.address))
     settings = load(gateway.file)
     assert settings.istio is not None
     (callout,) = gateway.callout_addresses()
@@ -186,7 +213,7 @@ def mesh(
         )
         for name in ENVOYS
     }
-    found = Mesh(gateway, envoys, ports)
+    found = Mesh(gateway, server, envoys, ports)
     for mode, envoy in envoys.items():
         envoy.await_listener(ports[mode])
         with found.client(mode) as client:
@@ -347,6 +374,56 @@ def test_the_reason_of_a_refused_body_reaches_the_client(client: httpx.Client) -
     answer = client.post(DIGITS, content=b"no picture", headers={"content-type": "image/png"})
     assert answer.status_code == 415
     assert answer.headers["x-sluice-reason"] == answer.json()["reason"] != "stable"
+
+
+@pytest.mark.parametrize("mode", ["filters", "client"], indirect=True)
+def test_a_model_server_cannot_set_headers_of_the_gateway(mesh: Mesh, client: httpx.Client) -> None:
+    forged = "".join(f"{name}: {value}\r\n" for name, value in FORGED.items())
+    head = f"HTTP/1.1 200 OK\r\nx-own: 1\r\n{forged}content-length: 0\r\n\r\n"
+
+    def script(exchange: Exchange) -> None:
+        exchange.body()
+        exchange.send(head.encode())
+
+    mesh.server.serve(script)
+    answer = client.post("/v2/models/raw/infer", json=JSON)
+    assert answer.headers["x-own"] == "1"
+    internal = [
+        (name, value)
+        for name, value in answer.headers.multi_items()
+        if name.startswith(("x-sluice-", "ratelimit"))
+    ]
+    assert internal == [("x-sluice-reason", "stable")]
+
+
+@pytest.mark.parametrize("mode", ["filters", "client"], indirect=True)
+def test_web_pages_of_other_origins_may_call_a_model(mesh: Mesh, client: httpx.Client) -> None:
+    mesh.server.respond("200 OK\r\naccess-control-allow-origin: *")
+    asks = {"origin": "https://app.example.com", "access-control-request-method": "POST"}
+    paths = {"/v2/models/raw/infer": 200, "/v2/models/raw-2/infer": 404}
+    for path, status in paths.items():
+        preflight = client.options(path, headers=asks)
+        assert preflight.status_code == status
+        origin = asks["origin"] if status == 200 else None
+        assert preflight.headers.get("access-control-allow-origin") == origin
+    answer = client.post("/v2/models/raw/infer", json=JSON, headers={"origin": asks["origin"]})
+    assert answer.headers.get_list("access-control-allow-origin") == [asks["origin"]]
+    refused = client.put("/v2/models/raw/infer", json=JSON, headers={"origin": asks["origin"]})
+    assert refused.status_code == 405
+    assert refused.headers["access-control-allow-origin"] == asks["origin"]
+
+
+def test_a_model_without_websockets_gets_none(mesh: Mesh, client: httpx.Client) -> None:
+    mesh.server.serve(lambda _: None)
+    answer = client.get("/v2/models/raw/ws", headers=HANDSHAKE)
+    assert (answer.status_code, answer.json()["reason"]) == (400, "malformed_request")
+    assert mesh.server.requests.empty()
+
+
+@pytest.mark.parametrize("mode", ["filters"], indirect=True)
+def test_the_rate_limit_service_counts_after_the_decision(client: httpx.Client) -> None:
+    statuses = [client.post(INFER, json=JSON, headers=bearer(LIMITED)).status_code for _ in "12"]
+    assert statuses == [200, 429]
 
 
 def test_reports_reach_the_callout(mesh: Mesh, client: httpx.Client) -> None:

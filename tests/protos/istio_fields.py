@@ -75,7 +75,6 @@ FIELDS: dict[str, dict[str, tuple[int, str]]] = {
         "method": (3, "StringMatch"),
         "headers": (5, "map<string, StringMatch>"),
         "gateways": (8, "repeated string"),
-        "without_headers": (12, "map<string, StringMatch>"),
     },
     "HTTPRetry": {
         "attempts": (1, "int32"),

@@ -1,6 +1,6 @@
 """What the routes of a VirtualService have in common: destinations, timeouts and retries."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from protos.istio_networking_pb2 import (
@@ -10,6 +10,7 @@ from protos.istio_networking_pb2 import (
     HTTPRoute,
     HTTPRouteDestination,
     PortSelector,
+    StringMatch,
 )
 from sluice.config.models import Model, Retries
 from xds.istio.destinations import VersionDestination
@@ -38,6 +39,15 @@ def version_route(
     if model.timeout:
         route.timeout.FromTimedelta(seconds(model.timeout))
     return route
+
+
+def path_matches(name: str, model: Model, below: str = "") -> Iterator[HTTPMatchRequest]:
+    """Matches the paths of a model, and with `below` only the paths below each."""
+    for prefix in model.prefixes(name):
+        path = f"{prefix}{below}"
+        # A prefix would also match `/v2/models/NAME-2`.
+        for uri in (StringMatch(exact=path), StringMatch(prefix=f"{path}/")):
+            yield HTTPMatchRequest(uri=uri)
 
 
 def destination(target: VersionDestination) -> Destination:

@@ -18,7 +18,7 @@ from sluice.config.models import Canary, Model
 from sluice.contract import headers
 from sluice.contract.paths import OIP_GRPC_PREFIX
 from xds.istio.destinations import VersionDestination
-from xds.istio.routes import MESH, destination, version_route
+from xds.istio.routes import MESH, destination, path_matches, version_route
 
 _WHOLE: Final = 10_000
 """The weight of all versions: percentages have steps of 0.01."""
@@ -73,12 +73,10 @@ def _route(matches: list[HTTPMatchRequest], shares: Shares) -> HTTPRoute:
 
 
 def _requests(name: str, model: Model, below: str = "") -> Iterator[HTTPMatchRequest]:
-    """Matches the paths of a model, and with `below` only the paths below each."""
-    for prefix in model.prefixes(name):
-        path = f"{prefix}{below}"
-        # A prefix would also match `/v2/models/NAME-2`.
-        for uri in (StringMatch(exact=path), StringMatch(prefix=f"{path}/")):
-            yield HTTPMatchRequest(uri=uri, gateways=[MESH])
+    """Matches the requests for a model, and with `below` only those for paths below its own."""
+    for match in path_matches(name, model, below):
+        match.gateways.append(MESH)
+        yield match
     if not below:
         yield HTTPMatchRequest(
             uri=StringMatch(prefix=OIP_GRPC_PREFIX),

@@ -160,8 +160,7 @@ def test_a_route_matches_only_what_the_callout_has_chosen() -> None:
         }
     }
     reads, others, refused = routes(config(models))
-    without = {"upgrade": {"regex": "(?i)websocket"}}
-    chosen = {"headers": {"x-model-service": {"exact": "m/v1"}}, "withoutHeaders": without}
+    chosen = {"headers": {"x-model-service": {"exact": "m/v1"}}}
     assert others == {
         "name": "m",
         "match": [chosen],
@@ -182,13 +181,11 @@ def test_a_model_without_retries_and_timeout_gets_none_of_istios_own() -> None:
             "versions": {"v1": version("10.0.0.1:80")},
             "timeout": 0,
             "retries": {"attempts": 0},
-            "websocket": True,
         }
     }
     route, _ = routes(config(models))
     assert route["retries"] == {}
     assert "timeout" not in route
-    assert "withoutHeaders" not in route["match"][0]
 
 
 def test_responses_get_the_reason_and_the_limits_of_the_decision() -> None:
@@ -205,6 +202,28 @@ def test_responses_get_the_reason_and_the_limits_of_the_decision() -> None:
             "remove": ["x-sluice-reason", "x-sluice-limit", "ratelimit", "ratelimit-policy"]
         }
     }
+
+
+def test_web_pages_may_call_the_models_that_allow_their_origin() -> None:
+    cors = {"origins": ["https://*.example.com"], "max_age": "5m", "credentials": True}
+    models = {"a": RESNET, "b": {**RESNET, "cors": {"origins": ["*"]}, "paths": ["/b"]}}
+    found = routes(config({**models, "c": {**RESNET, "cors": {"origins": []}}}))
+    assert [each.get("corsPolicy", {}).get("allowOrigins") for each in found] == [
+        *[None] * 2, *[[{"exact": "*"}]] * 2, *[None] * 2, [{"exact": "*"}], None,
+    ]  # fmt: skip
+    decided, refused = found[2], found[-2]
+    assert "access-control-allow-origin" in decided["headers"]["response"]["remove"]
+    assert decided["headers"]["response"]["add"] == {"vary": "origin"}
+    assert (refused["name"], refused["directResponse"]["status"]) == ("sluice-undecided", 503)
+    assert {"prefix": "/b/"} in [each["uri"] for each in refused["match"]]
+    (policy,) = [
+        each["corsPolicy"]
+        for each in routes(config({"a": RESNET}, requests={"cors": cors}))
+        if "match" in each and "method" not in each["match"][0] and "route" in each
+    ]
+    assert policy["allowOrigins"] == [{"regex": r"https://([a-z0-9_-]+\.)+example\.com"}]
+    assert policy["allowMethods"] == ["GET", "HEAD", "POST"]
+    assert (policy["maxAge"], policy["allowCredentials"]) == ("300s", True)
 
 
 def test_names_that_kubernetes_does_not_accept_get_distinct_labels() -> None:
