@@ -60,7 +60,7 @@ LABELS = {"app": "mcp-gateway"}
 DECIDED = {"app": "mcp-decided"}
 """Labels of an ingress gateway whose Envoy asks the callout."""
 
-CALLOUT = "sluice-callout.sluice.svc.cluster.local"
+CALLOUT = f"sluice-callout.{NAMESPACE}.svc.cluster.local"
 HOST = "models.test"
 
 
@@ -126,6 +126,7 @@ def config(mcp: str) -> Config:
     found["istio"] = {
         "hosts": [HOST],
         "gateways": ["gateway", "decided"],
+        "callout": f"{CALLOUT}:18100",
         "workloads": [{"namespace": NAMESPACE, "labels": DECIDED}],
         "namespace": NAMESPACE,
         "mesh": "weights",
