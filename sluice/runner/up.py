@@ -122,7 +122,10 @@ async def up(options: UpOptions) -> None:
 async def _drain(
     processes: _Processes, config: GatewayConfig, directory: Path, stop: StopSignals
 ) -> None:
-    """Let open requests end, unless a signal says to stop at once."""
+    """Let open requests end, unless a signal says to stop at once.
+
+    Without the control plane, which stops first (`_Processes.in_stop_order`).
+    """
     if stop.end.is_set():
         return
     await processes.control_plane.stop()

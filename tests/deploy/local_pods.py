@@ -101,7 +101,7 @@ class LocalPods:
         self._run("redis", [*redis["command"], *arguments(redis)])
         second = [f"--xds=0.0.0.0:{self.ports[28000]}", f"--http=0.0.0.0:{self.ports[28081]}"]
         self._run_sluice("control-plane", CONTROL_PLANE)
-        self._run_sluice("control-plane", CONTROL_PLANE, "second", second)
+        self._run_sluice("control-plane", CONTROL_PLANE, "-second", second)
         self._run_sluice("callout", GATEWAY)
         self.await_probe(GATEWAY, "callout", "startupProbe")
         self._run_sluice("envoy", GATEWAY)
@@ -109,12 +109,12 @@ class LocalPods:
             self.await_probe(workload, name, "readinessProbe")
 
     def _run_sluice(
-        self, name: str, workload: str, instance: str = "", more: Sequence[str] = ()
+        self, name: str, workload: str, suffix: str = "", more: Sequence[str] = ()
     ) -> None:
         container = self.manifests.container(workload, name)
         argv = [sys.executable, "-P", "-m", "sluice.cli", *arguments(container), *more]
         environment = {each["name"]: self._text(each["value"]) for each in container.get("env", ())}
-        self._run(f"{name}{instance}", argv, {**environment, **self._environment})
+        self._run(f"{name}{suffix}", argv, {**environment, **self._environment})
 
     def _run(
         self, name: str, argv: Sequence[str], environment: Mapping[str, str] | None = None

@@ -5,6 +5,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 from deploy.grafana.source.panels import (
     ALL,
     GREEN,
+    MODEL,
     RED,
     YELLOW,
     dashboard,
@@ -15,7 +16,6 @@ from deploy.grafana.source.panels import (
     timeline,
 )
 
-MODEL = f'{ALL}, model=~"$model"'
 BREAKERS = {"0": ("closed", GREEN), "1": ("reduced", YELLOW), "2": ("open", RED)}
 NAMES = "{{model}}/{{version}}"
 

@@ -4,6 +4,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
 from deploy.grafana.source.panels import (
     ALL,
+    MODEL,
     choice,
     dashboard,
     graph,
@@ -15,7 +16,7 @@ from deploy.grafana.source.panels import (
     ratio,
 )
 
-VERSION = f'{ALL}, model=~"$model", version=~"$version"'
+VERSION = f'{MODEL}, version=~"$version"'
 CLUSTER = f'{ALL}, envoy_cluster_name=~"$model/$version"'
 BY = "model, version"
 NAMES = "{{model}}/{{version}}"
@@ -33,7 +34,7 @@ def board() -> Dashboard:
             choice(
                 "version",
                 "Version",
-                f'sluice_requests_total{{{ALL}, model=~"$model"}}',
+                f"sluice_requests_total{{{MODEL}}}",
                 "version",
             ),
         )

@@ -4,6 +4,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
 from deploy.grafana.source.panels import (
     ALL,
+    MODEL,
     RED,
     YELLOW,
     dashboard,
@@ -17,16 +18,15 @@ from deploy.grafana.source.panels import (
     stat,
 )
 
-REQUESTS = f'{ALL}, model=~"$model"'
 CLIENTS = f'{ALL}, envoy_http_conn_manager_prefix="gateway"'
 
 
 def board() -> Dashboard:
     """The dashboard to begin with."""
-    by_model = rate("sluice_requests_total", "model", REQUESTS)
-    failed_by_model = rate("sluice_requests_total", "model", f'{REQUESTS}, status="5xx"')
-    every = rate("sluice_requests_total", "", REQUESTS)
-    failed = rate("sluice_requests_total", "", f'{REQUESTS}, status="5xx"')
+    by_model = rate("sluice_requests_total", "model", MODEL)
+    failed_by_model = rate("sluice_requests_total", "model", f'{MODEL}, status="5xx"')
+    every = rate("sluice_requests_total", "", MODEL)
+    failed = rate("sluice_requests_total", "", f'{MODEL}, status="5xx"')
     return (
         dashboard(
             "overview",
@@ -50,7 +50,7 @@ def board() -> Dashboard:
                 "p99",
                 "99 % of the requests take no longer.",
                 "s",
-                quantile(0.99, "sluice_request_seconds", "", REQUESTS),
+                quantile(0.99, "sluice_request_seconds", "", MODEL),
                 "p99",
                 steps=[(1, YELLOW), (5, RED)],
             )
@@ -90,7 +90,7 @@ def board() -> Dashboard:
                 "Requests by status",
                 "Finished requests. none: the client left before there was a response.",
                 "reqps",
-                (rate("sluice_requests_total", "status", REQUESTS), "{{status}}"),
+                (rate("sluice_requests_total", "status", MODEL), "{{status}}"),
                 stacked=True,
             )
         )
@@ -127,7 +127,7 @@ def board() -> Dashboard:
                 "Requests with a status 4xx or 5xx. docs/reference/errors.md explains the reasons.",
                 "reqps",
                 (
-                    rate("sluice_requests_total", "reason", f'{REQUESTS}, status=~"4xx|5xx"'),
+                    rate("sluice_requests_total", "reason", f'{MODEL}, status=~"4xx|5xx"'),
                     "{{reason}}",
                 ),
                 stacked=True,
@@ -138,7 +138,7 @@ def board() -> Dashboard:
                 "Time of requests",
                 "From the first byte of the request to the last of the response.",
                 "s",
-                *quantiles("sluice_request_seconds", "", REQUESTS, ""),
+                *quantiles("sluice_request_seconds", "", MODEL, ""),
             )
         )
         .with_panel(
@@ -147,7 +147,7 @@ def board() -> Dashboard:
                 "native: Envoy admitted alone. callout: a worker decided. Empty: no decision.",
                 "reqps",
                 (
-                    rate("sluice_requests_by_placement_total", "placement", REQUESTS),
+                    rate("sluice_requests_by_placement_total", "placement", MODEL),
                     "{{placement}}",
                 ),
                 stacked=True,
@@ -160,8 +160,8 @@ def board() -> Dashboard:
                 "1: the budget of a month (0.1 % of the requests) lasts a month. From 14.4, an "
                 "alert fires.",
                 "short",
-                (f"model:sluice_errors:ratio_rate1h{{{REQUESTS}}} / 0.001", "{{model}}, 1 h"),
-                (f"model:sluice_errors:ratio_rate6h{{{REQUESTS}}} / 0.001", "{{model}}, 6 h"),
+                (f"model:sluice_errors:ratio_rate1h{{{MODEL}}} / 0.001", "{{model}}, 1 h"),
+                (f"model:sluice_errors:ratio_rate6h{{{MODEL}}} / 0.001", "{{model}}, 6 h"),
             )
         )
         .with_panel(
@@ -169,8 +169,8 @@ def board() -> Dashboard:
                 "Burn of the latency budget",
                 "1: the budget of a month (1 % of the requests over 1 s) lasts a month.",
                 "short",
-                (f"model:sluice_slow:ratio_rate1h{{{REQUESTS}}} / 0.01", "{{model}}, 1 h"),
-                (f"model:sluice_slow:ratio_rate6h{{{REQUESTS}}} / 0.01", "{{model}}, 6 h"),
+                (f"model:sluice_slow:ratio_rate1h{{{MODEL}}} / 0.01", "{{model}}, 1 h"),
+                (f"model:sluice_slow:ratio_rate6h{{{MODEL}}} / 0.01", "{{model}}, 6 h"),
             )
         )
         .with_row(Row("Parts"))

@@ -60,6 +60,9 @@ ALL = 'namespace=~"$namespace"'
 INSTANCE = f'{ALL}, instance=~"$instance"'
 """Selects the processes that the variables choose."""
 
+MODEL = f'{ALL}, model=~"$model"'
+"""Selects the models that the variables choose."""
+
 GREEN, YELLOW, RED = "green", "yellow", "red"
 
 Query = tuple[str, str]
@@ -260,14 +263,15 @@ def instances(job: str) -> QueryVariable:
 
 
 def _config_changes() -> AnnotationQuery:
-    version = 'max by (version) (sluice_xds_version_info{namespace=~"$namespace"})'
+    versions = f"sluice_xds_version_info{{{ALL}}}"
+    now, before = (f"max by (version) ({each})" for each in (versions, f"{versions} offset 1m"))
     return (
         AnnotationQuery()
         .name("Config changes")
         .datasource(DATASOURCE)
         .enable(True)
         .icon_color("blue")
-        .expr(f"{version} unless {version.replace('})', '} offset 1m)')}")
+        .expr(f"{now} unless {before}")
         .step("1m")
         .title_format("Config {{version}}")
         .text_format("A control plane put this version in force: sluice history")
