@@ -4,6 +4,8 @@ import asyncio
 import signal
 from dataclasses import dataclass, field
 
+from sluice.runner.race import ends_first
+
 
 @dataclass(frozen=True, slots=True)
 class StopSignals:
@@ -20,12 +22,7 @@ class StopSignals:
 
     async def wait(self) -> None:
         """Wait for the first of them."""
-        waits = [asyncio.ensure_future(each.wait()) for each in (self.drain, self.end)]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waits:
-                each.cancel()
+        await ends_first(self.drain.wait(), self.end.wait())
 
     def _on_sigterm(self) -> None:
         (self.end if self.drain.is_set() else self.drain).set()

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from sluice.output import write_error
 from sluice.runner import plan
 from sluice.runner.drain import drain
 from sluice.runner.process import ChildProcess
+from sluice.runner.race import ends_first
 from sluice.runner.signals import StopSignals
 from sluice.runner.start import StartError, check_addresses, temporary_folder
 
@@ -63,23 +63,12 @@ async def _run(
 ) -> None:
     ended = asyncio.create_task(envoy.ended())
     try:
-        await _first(ended, signals.wait())
+        await ends_first(asyncio.shield(ended), signals.wait())
         if signals.drain.is_set() and not ended.done():
             log.info("SIGTERM: draining Envoy; another SIGTERM ends it at once")
             drained = drain(config.envoy.admin, folder, config.envoy.drain)
-            await _first(ended, drained, signals.end.wait())
+            await ends_first(asyncio.shield(ended), drained, signals.end.wait())
         if ended.done():
             raise EnvoyEndedError(f"Envoy ended with {ended.result()}")
     finally:
         ended.cancel()
-
-
-async def _first(ended: asyncio.Task[str], *others: Awaitable[object]) -> None:
-    """Wait until one of these ends. Cancels the others, but not the task."""
-    tasks = [asyncio.ensure_future(each) for each in others]
-    done, pending = await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
-    for task in pending - {ended}:
-        task.cancel()
-    await asyncio.gather(*(pending - {ended}), return_exceptions=True)
-    for task in done - {ended}:
-        task.result()

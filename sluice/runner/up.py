@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +25,7 @@ from sluice.runner import plan
 from sluice.runner.drain import drain_if_busy
 from sluice.runner.envoy import wait_for_callout
 from sluice.runner.process import ChildExitedError, ChildProcess
+from sluice.runner.race import ends_first
 from sluice.runner.signals import StopSignals
 from sluice.runner.start import StartError, check_addresses, temporary_folder
 from sluice.runner.waiting import (
@@ -130,7 +131,7 @@ async def _drain(
         return
     await processes.control_plane.stop()
     drained = drain_if_busy(config.envoy.admin, directory, config.envoy.drain)
-    await _ends_first(drained, stop.end.wait())
+    await ends_first(drained, stop.end.wait())
 
 
 async def _read_config(options: UpOptions) -> GatewayConfig:
@@ -213,7 +214,7 @@ async def _start(
     """
     try:
         async with asyncio.timeout(seconds):
-            return await _ends_first(
+            return await ends_first(
                 _start_in_order(processes, config, admin),
                 stop.wait(),
                 wait_for_rejection(admin),
@@ -249,25 +250,6 @@ async def _start_in_order(processes: _Processes, config: GatewayConfig, admin: A
     await wait_for_acceptance(admin)
     for process in processes:
         process.keep_running()
-
-
-async def _ends_first(
-    first: Coroutine[object, object, None], *others: Coroutine[object, object, object]
-) -> bool:
-    """Run all until one ends, and cancel the others. Returns whether `first` has ended.
-
-    Raises the exception of one that has ended.
-    """
-    tasks = [asyncio.create_task(each) for each in (first, *others)]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-        return tasks[0] in done
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _print_addresses(options: UpOptions, config: GatewayConfig) -> None:
