@@ -90,6 +90,7 @@ def callout(table: CounterTable) -> Iterator[str]:
         collector,
         partial(read_status, table, WORKERS),
         Profiler(lambda _: None),
+        lambda: True,
     )
     with serve_in_thread(app, ANY_PORT, max_requests=20) as address:
         yield address
