@@ -18,7 +18,7 @@ import httpx
 from tests.deploy.cluster_files import config_maps
 from tests.deploy.manifests import ROOT, Manifests, arguments, probes
 from tests.deploy.mounts import Contents, mounted_files, swap
-from tests.integration.gateway import eventually, free_ports
+from tests.integration.gateway import PATIENCE, eventually, free_ports
 from tests.mesh.processes import Process
 
 GATEWAY, CONTROL_PLANE, REDIS = "sluice-gateway", "sluice-control-plane", "sluice-redis"
@@ -231,4 +231,4 @@ def infer(pods: LocalPods, token: str) -> httpx.Response:
     url = f"http://127.0.0.1:{pods.ports[8080]}/v2/models/sentiment/infer"
     body = (ROOT / "examples/sentiment.json").read_bytes()
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
-    return httpx.post(url, content=body, headers=headers)
+    return httpx.post(url, content=body, headers=headers, timeout=PATIENCE)

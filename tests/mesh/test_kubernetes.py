@@ -157,7 +157,8 @@ def test_endpoint_slices_reach_envoy_with_the_rights_of_the_account(
         assert infer(gateway, token).status_code == 503
         eventually(lambda: "403" in gateway.log("control-plane"))
         kube_api.apply(*laptop.of_kind("RoleBinding"))
-        assert may(kube_api, "watch", "endpointslices")
+        # The API server learns of a binding a moment later.
+        eventually(lambda: may(kube_api, "watch", "endpointslices"))
         assert not may(kube_api, "list", "secrets")
         # Each thread of Envoy learns of the endpoints for itself.
         eventually(lambda: {infer(gateway, token).status_code for _ in range(10)} == {200})
