@@ -6,6 +6,8 @@ has an AuthorizationPolicy (ext_authz) and a smaller EnvoyFilter. Two more gatew
 """
 
 import io
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -62,7 +64,6 @@ def config(raw: str) -> Config:
     `raw`: the address of the server of a third model.
     """
     settings = base_config("callout")
-    settings["callout"]["workers"] = 1
     image = {
         "name": "image",
         "datatype": "UINT8",
@@ -139,15 +140,15 @@ def incomplete(settings: GatewayConfig) -> Iterator[Config]:
         yield {**each, "metadata": {"name": "incomplete", "namespace": NAMESPACE}}
 
 
-def surroundings(callout: str, ports: dict[str, int], socket: Path) -> Iterator[Config]:
+def surroundings(callout: list[str], ports: dict[str, int], socket: Path) -> Iterator[Config]:
     """What the operator of the mesh has: the service of the callout, gateways and a sidecar."""
-    address, port = callout.split(":")
+    workers = [address.split(":") for address in callout]
     grpc = {"number": 18100, "name": "grpc", "protocol": "GRPC"}
     yield networking("ServiceEntry", "callout", {
         "hosts": [CALLOUT],
         "ports": [grpc],
         "resolution": "STATIC",
-        "endpoints": [{"address": address, "ports": {"grpc": int(port)}}],
+        "endpoints": [{"address": host, "ports": {"grpc": int(port)}} for host, port in workers],
     })  # fmt: skip
     for name in GATEWAYS:
         http = {"number": ports[name], "name": "http", "protocol": "HTTP"}
@@ -199,7 +200,7 @@ def mesh(
     gateway = callout_gateway(config(server.address))
     settings = load(gateway.file)
     assert settings.istio is not None
-    (callout,) = gateway.callout_addresses()
+    callout = gateway.callout_addresses()
     control = istiod({"extensionProviders": extension_providers(settings, settings.istio)})
     socket = gateway.directory / "others.sock"
     kube_api.apply(*surroundings(callout, ports, socket), *exported(settings))
@@ -453,6 +454,20 @@ def test_a_canary_step_needs_no_change_of_the_mesh(mesh: Mesh, mesh_report: Mesh
                 mesh_report.answer(f"{mode}: after a canary step to 100 %", answer)
     finally:
         step(0)
+
+
+def test_no_request_fails_because_a_worker_ends(
+    mesh: Mesh, client: httpx.Client, mode: str, mesh_report: MeshReport
+) -> None:
+    answers = []
+    before = mesh.gateway.workers()
+    for number in range(200):
+        if number == 20:
+            os.kill(before[0], signal.SIGKILL)
+        answers.append(client.post(INFER, json=JSON, headers=bearer()))
+    assert {each.status_code for each in answers} == {200}
+    mesh_report.answer(f"{mode}: 200 requests while a worker ends", answers[-1], "no other answer")
+    eventually(lambda: len(mesh.gateway.workers()) == 2 and mesh.gateway.in_sync())
 
 
 def test_without_the_callout_every_request_is_refused(mesh: Mesh, mesh_report: MeshReport) -> None:

@@ -108,7 +108,8 @@ def authorizing_filters(istio: Istio) -> Iterator[Json]:
     """An EnvoyFilter for each workload that asks the callout by a policy (ext_authz).
 
     Istiod does not let Envoy match the route again after the policy: it ignores `clearRouteCache`
-    of the provider (Istio 1.31). Without this filter, all requests are refused.
+    of the provider (Istio 1.31). Without this filter, all requests are refused: the callout refuses
+    those that name a service themselves.
     """
     for number, workload in enumerate(istio.workloads, 1):
         name = AUTHORIZING_NAME if number == 1 else f"{AUTHORIZING_NAME}-{number}"
@@ -129,6 +130,7 @@ def authorizing_filters(istio: Istio) -> Iterator[Json]:
                 "MERGE",
                 {"name": _EXT_AUTHZ, "typed_config": again},
             ),
+            _callout_patch(istio, context),
         ]
         yield _envoy_filter(name, workload, patches)
 
@@ -175,9 +177,7 @@ def _patches(config: GatewayConfig, istio: Istio, workload: Workload) -> Iterato
     undecided: Json = {"vhost": {"route": {"name": UNDECIDED_ROUTE}}}
     match = {"context": context, "routeConfiguration": undecided}
     yield _patch("HTTP_ROUTE", match, "MERGE", _route())
-    host, port = split_host_port(istio.callout)
-    service = {"service": host, "portNumber": int(port)}
-    yield _patch("CLUSTER", {"context": context, "cluster": service}, "MERGE", _callout_cluster())
+    yield _callout_patch(istio, context)
 
 
 def _patch(kind: str, match: Json, operation: str, value: Json) -> Json:
@@ -315,11 +315,13 @@ def _route() -> Json:
     return message_json(Route, bytes(Route(route=nowhere)))
 
 
-def _callout_cluster() -> Json:
-    """The settings by which no request fails because a worker ends.
+def _callout_patch(istio: Istio, context: str) -> Json:
+    """The settings of the cluster by which no request fails because a worker ends.
 
     Without the circuit breakers: those of a mesh have no limits, unless a DestinationRule has some.
     """
     settings = callout_cluster.settings(_WORKERS)
     settings.ClearField("circuit_breakers")
-    return message_json(Cluster, serialized(settings))
+    host, port = split_host_port(istio.callout)
+    match = {"context": context, "cluster": {"service": host, "portNumber": int(port)}}
+    return _patch("CLUSTER", match, "MERGE", message_json(Cluster, serialized(settings)))

@@ -166,5 +166,6 @@ def test_the_policy_selects_every_request_for_the_hosts(
     assert policy["spec"]["action"] == "CUSTOM"
     assert policy["spec"]["provider"] == {"name": "sluice-ext-authz"}
     assert policy["spec"]["rules"] == [{"to": [{"operation": {"hosts": selected}}]}]
-    again = patched["spec"]["configPatches"][-1]["patch"]["value"]
+    _, again, callout = (each["patch"]["value"] for each in patched["spec"]["configPatches"])
+    assert callout == values(of, "CLUSTER")[0]
     assert again["typed_config"]["clear_route_cache"] is True
