@@ -96,7 +96,8 @@ class Workload(Strict):
 class Istio(Strict):
     """How an Istio mesh routes the requests of the models.
 
-    `sluice export istio` prints the resources. With `mcp`, the control plane serves them to istiod.
+    See `sluice docs istio`. `sluice export istio` prints the resources. With `mcp`, the control
+    plane serves them to istiod.
     """
 
     hosts: tuple[MeshHost, ...] = Field(
