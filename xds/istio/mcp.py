@@ -28,6 +28,13 @@ from xds.protocol.stream import Acknowledgement, Stream
 MAX_STREAMS: Final = 64
 """Concurrent streams. An istiod has one, and a mesh has a few of them."""
 
+MAX_CONNECTIONS: Final = 128
+"""Open connections. Each takes a file descriptor, which the servers of Envoys and of operators also
+need."""
+
+MAX_CALLS: Final = 16
+"""Concurrent calls on one connection, for example of health checks, which wait without an end."""
+
 MAX_REQUEST: Final = 64 << 10
 """Maximum bytes of a request. A request of istiod has no names, and little metadata."""
 
@@ -124,4 +131,8 @@ def istiod_server(
         sending=Sending(MAX_UNSENT),
         discovery=(ISTIOD_SERVICE,),
         max_request=MAX_REQUEST,
+        options=(
+            ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+            ("grpc.max_concurrent_streams", MAX_CALLS),
+        ),
     )

@@ -102,7 +102,8 @@ class XdsServer:
     `credentials`: TLS; None for a server without it. `authorization` checks every call; without it,
     everyone may make every call. `sending` bounds the memory of responses. A client that does not
     take a response within `send_timeout` seconds loses its connection. `discovery`: the services of
-    xDS. `max_request`: maximum bytes of a request. Raises OSError if the address is in use.
+    xDS. `max_request`: maximum bytes of a request. `options`: more options of gRPC. Raises OSError
+    if the address is in use.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class XdsServer:
         send_timeout: float = SEND_TIMEOUT,
         discovery: Sequence[DiscoveryService] = SERVICES,
         max_request: int = MAX_REQUEST,
+        options: Sequence[tuple[str, int]] = (),
     ) -> None:
         self._nodes = nodes
         self._sending, self._send_timeout = sending or Sending(), send_timeout
@@ -125,7 +127,7 @@ class XdsServer:
         self._stopping = asyncio.Event()
         self._streams: set[asyncio.Task[object]] = set()
         self._server = grpc.aio.server(
-            options=(*OPTIONS, ("grpc.max_receive_message_length", max_request)),
+            options=(*OPTIONS, ("grpc.max_receive_message_length", max_request), *options),
             interceptors=(authorization or Receiving(),),
         )
         self._server.add_generic_rpc_handlers(

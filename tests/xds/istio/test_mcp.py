@@ -6,7 +6,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,14 @@ from protos.istio_mcp_pb2 import Resource as Envelope
 from protos.istio_networking_pb2 import ServiceEntry, VirtualService
 from sluice.config.mcp import Mcp
 from sluice.contract.paths import ADS_DELTA_METHOD, ADS_METHOD, ADS_SERVICE
-from xds.istio.mcp import MAX_OTHER_TYPES, MAX_REQUEST, MAX_STREAMS, istiod_server
+from xds.istio.mcp import (
+    MAX_CALLS,
+    MAX_CONNECTIONS,
+    MAX_OTHER_TYPES,
+    MAX_REQUEST,
+    MAX_STREAMS,
+    istiod_server,
+)
 from xds.istio.resources import IstioKind, IstioResource
 from xds.istio.served import istio_sets
 from xds.protocol.nodes import Nodes
@@ -332,12 +339,18 @@ def test_the_memory_of_a_stream_is_bounded(
 
 def test_the_number_of_streams_is_bounded(tmp_path: Path) -> None:
     async def behaviour(served: Plane) -> None:
-        async with grpc.aio.insecure_channel(served.address) as channel:
-            held = [stream(channel) for _ in range(MAX_STREAMS)]
+        async with AsyncExitStack() as opened:
+            # Each channel has a connection of its own.
+            own = (("grpc.use_local_subchannel_pool", 1),)
+            channels = [
+                await opened.enter_async_context(grpc.aio.insecure_channel(served.address, own))
+                for _ in range(MAX_STREAMS // MAX_CALLS + 1)
+            ]
+            held = [stream(channels[number // MAX_CALLS]) for number in range(MAX_STREAMS)]
             for each in held:
                 await each.write(DiscoveryRequest(type_url="t"))
                 assert isinstance(await each.read(), DiscoveryResponse)
-            assert await status(stream(channel)) is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert await status(stream(channels[-1])) is grpc.StatusCode.RESOURCE_EXHAUSTED
 
     run(tmp_path, behaviour)
 
@@ -348,5 +361,39 @@ def test_the_server_has_no_other_methods(tmp_path: Path) -> None:
             call = stream(channel, ADS_DELTA_METHOD)
             await call.write(DeltaDiscoveryRequest(type_url=ROUTES))
             assert await status(call) is grpc.StatusCode.UNIMPLEMENTED
+
+    run(tmp_path, behaviour)
+
+
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""The beginning of a connection: the preface, and SETTINGS without any (RFC 9113 section 3.4)."""
+
+
+async def settings(address: str, opened: AsyncExitStack) -> dict[int, int]:
+    """The settings of the server for a new connection; none if it closes the connection."""
+    reader, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"))
+    opened.callback(writer.close)
+    writer.write(HTTP2)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            length = int.from_bytes((await reader.readexactly(9))[:3])
+            payload = await reader.readexactly(length)
+    except (OSError, asyncio.IncompleteReadError):
+        return {}
+    entries = (payload[start : start + 6] for start in range(0, length, 6))
+    return {int.from_bytes(each[:2]): int.from_bytes(each[2:]) for each in entries}
+
+
+def test_connections_and_their_calls_are_bounded(tmp_path: Path) -> None:
+    """Else a stranger takes the file descriptors or the memory of the control plane."""
+    max_concurrent_streams = 3  # RFC 9113 section 6.5.2
+
+    async def behaviour(served: Plane) -> None:
+        async with AsyncExitStack() as opened:
+            found = [await settings(served.address, opened) for _ in range(MAX_CONNECTIONS + 8)]
+        assert [each.get(max_concurrent_streams) for each in found] == [
+            *[MAX_CALLS] * MAX_CONNECTIONS,
+            *[None] * 8,
+        ]
 
     run(tmp_path, behaviour)
