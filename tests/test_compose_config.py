@@ -56,6 +56,13 @@ def test_prometheus_has_the_jobs_that_the_alerts_and_dashboards_name() -> None:
     )
 
 
+def test_grafana_has_no_account_with_a_known_password() -> None:
+    """Its API takes admin:admin also without a form for the login."""
+    settings = SERVICES["grafana"]["environment"]
+    assert settings["GF_AUTH_BASIC_ENABLED"] == "false"
+    assert settings["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+
+
 def test_no_port_is_published_to_other_machines() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
     assert ports
