@@ -159,12 +159,12 @@ sbom:
 
 # Builds the wheel and the source archive of a release: `make package TAG=v0.2.0`.
 package: install
-	.ci/release check $(TAG)
+	.ci/release check "$$TAG"
 	rm -rf dist
 	$(BIN)/uv build --quiet --out-dir dist
 
 release-notes:
-	@.ci/release notes $(TAG)
+	@.ci/release notes "$$TAG"
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -67,6 +67,17 @@ def test_the_command_says_what_is_missing() -> None:
     assert ran.stderr.startswith("the tag is v99.0.0, but pyproject.toml has the version")
 
 
+def test_the_name_of_a_tag_is_no_command() -> None:
+    """Git allows `;`, `|` and `$` in it."""
+    for target in ("release-notes", "package"):
+        argv = ["make", "-n", target, "TAG=v1;id"]
+        shown = subprocess.run(
+            argv, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+        )
+        assert ".ci/release" in shown.stdout
+        assert ";id" not in shown.stdout
+
+
 def steps(workflow: Path) -> Iterator[Mapping[str, Any]]:
     jobs = yaml.safe_load(workflow.read_text())["jobs"].values()
     return (step for job in jobs for step in job.get("steps", []))
