@@ -34,11 +34,12 @@ PREFIX: Final = "sluice"
 PART_OF: Final = {"app.kubernetes.io/part-of": "sluice-gateway-api"}
 """Labels of all objects, by which `kubectl` finds those that are no longer exported."""
 
-_PLAIN: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-"""Names of models and versions that are part of the name of an object as they are."""
-
 _DIGITS: Final = 10
 """Hex digits of a hash in a name."""
+
+_PLAIN: Final = re.compile(rf"(?!.*-[0-9a-f]{{{_DIGITS}}}$)[a-z0-9]+(-[a-z0-9]+)*")
+"""Names of models and versions that are part of the name of an object as they are: not those that
+end like one with a hash."""
 
 
 class UnexportableError(Exception):
@@ -62,7 +63,7 @@ def object_name(*parts: str) -> str:
     """The name of an object of a model or of one of its versions: different for different parts.
 
     Names of models may have capital letters, dots and underscores, which names of objects cannot
-    have, or not everywhere. Such a name gets a hash.
+    have, or not everywhere. Such a name gets a hash, as does a name that looks as if it had one.
     """
     if all(_PLAIN.fullmatch(part) for part in parts):
         return ".".join((PREFIX, *parts))

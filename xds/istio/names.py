@@ -46,8 +46,9 @@ def service_host(service: str, namespace: str, cluster_domain: str) -> str:
 
 def subset_name(model: str, version: str) -> str:
     """The subset of a service for a version: several versions may have the same service."""
-    joined = f"{label(model)}{_SEPARATOR}{label(version)}"
-    return joined if len(joined) <= _MAX_LABEL else label(f"{model}/{version}")
+    joined = f"{model}{_SEPARATOR}{version}"
+    plain = (label(model), label(version)) == (model, version)
+    return joined if plain and len(joined) <= _MAX_LABEL else label(f"{model}/{version}")
 
 
 def secret_name(model: str, version: str) -> str:

@@ -258,6 +258,13 @@ def test_names_of_objects_are_valid_and_distinct() -> None:
     assert all(name == name.lower() and "_" not in name for name in found)
 
 
+def test_no_name_is_that_of_another_object_with_a_hash() -> None:
+    """Else the routes of one model replace those of the other."""
+    hashed = object_name("M").removeprefix("sluice.")
+    assert object_name(hashed) != object_name("M")
+    assert object_name("m-0123") == "sluice.m-0123"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

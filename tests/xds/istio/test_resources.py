@@ -1,7 +1,7 @@
 """Models as resources of Istio: endpoints, pools, TLS, and the routes of versions."""
 
 from tests.xds.istio.configs import Json, config, routes, service, specs, version
-from xds.istio.names import label
+from xds.istio.names import label, subset_name
 from xds.istio.resources import IstioKind, compile_istio
 
 RESNET: Json = {"versions": {"v1": version("10.0.0.1:8000")}}
@@ -241,3 +241,9 @@ def test_the_parts_of_a_subset_name_cannot_be_mistaken() -> None:
     }
     (rule,) = specs(config(models), "DestinationRule").values()
     assert [each["name"] for each in rule["subsets"]] == ["a--b-c", "a-b--c"]
+
+
+def test_no_subset_is_that_of_other_names_with_hashes() -> None:
+    first = label("A").removeprefix("a--")
+    second = label(first.upper()).removeprefix(f"{first}--")
+    assert subset_name("A", second) != subset_name("a", first.upper())
