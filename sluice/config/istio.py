@@ -104,7 +104,8 @@ class Istio(Strict):
         min_length=1,
         max_length=64,
         description="Host names by which clients reach the models: the hosts of the "
-        "VirtualService.",
+        "VirtualService. None may be wider than a host of the Gateway: the filters would not apply "
+        "to it, and all requests would be refused.",
         examples=[["models.example.com"]],
     )
     gateways: tuple[GatewayName, ...] = Field(
