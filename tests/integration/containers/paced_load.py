@@ -75,7 +75,7 @@ class PacedLoad:
         try:
             async with asyncio.timeout(TIMEOUT):
                 status, answer = await self._exchange(message)
-        except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
+        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             self.failures.append(repr(error))
             return
         if status == 200:
