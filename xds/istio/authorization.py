@@ -12,7 +12,7 @@ from sluice.config.addresses import split_host_port
 from sluice.config.istio import Istio, Workload
 from sluice.config.values import format_duration
 from sluice.contract import headers
-from xds.istio.documents import Json, metadata
+from xds.istio.documents import Json, metadata, named_workloads
 from xds.istio.envoy_filters import UNDECIDED, authorizing_filters
 from xds.resources.telemetry import report_format
 
@@ -54,8 +54,7 @@ def extension_providers(config: GatewayConfig, istio: Istio) -> list[Json]:
 
 def policies(config: GatewayConfig, istio: Istio) -> Iterator[Json]:
     """The policies of the workloads, their reports of finished requests, and an EnvoyFilter."""
-    for number, workload in enumerate(istio.workloads, 1):
-        name = POLICY if number == 1 else f"{POLICY}-{number}"
+    for name, workload in named_workloads(istio, POLICY):
         yield _policy(name, istio, workload)
         if config.telemetry.reports.enabled:
             yield _telemetry(name, workload)

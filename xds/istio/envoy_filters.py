@@ -58,7 +58,7 @@ from sluice.config.addresses import split_host_port
 from sluice.config.istio import Istio, Workload
 from sluice.contract import headers
 from sluice.contract.names import UNDECIDED_ROUTE
-from xds.istio.documents import Json, metadata
+from xds.istio.documents import Json, metadata, named_workloads
 from xds.resources import callout_cluster, grpc_bridge, header_mutations, routes, telemetry
 from xds.resources.data_plane_messages import grpc_service, pack
 from xds.resources.filters import external_processor
@@ -95,13 +95,10 @@ _CONTEXTS: Final = {"gateway": "GATEWAY", "sidecar": "SIDECAR_OUTBOUND"}
 
 def envoy_filters(config: GatewayConfig, istio: Istio) -> list[Json]:
     """An EnvoyFilter for each workload, as Kubernetes objects."""
-    counts: dict[str, int] = {}
-    found = []
-    for workload in istio.workloads:
-        count = counts[workload.namespace] = counts.get(workload.namespace, 0) + 1
-        name = NAME if count == 1 else f"{NAME}-{count}"
-        found.append(_envoy_filter(name, workload, list(_patches(config, istio, workload))))
-    return found
+    return [
+        _envoy_filter(name, workload, list(_patches(config, istio, workload)))
+        for name, workload in named_workloads(istio, NAME)
+    ]
 
 
 def authorizing_filters(istio: Istio) -> Iterator[Json]:
@@ -111,8 +108,7 @@ def authorizing_filters(istio: Istio) -> Iterator[Json]:
     of the provider (Istio 1.31). Without this filter, all requests are refused: the callout refuses
     those that name a service themselves.
     """
-    for number, workload in enumerate(istio.workloads, 1):
-        name = AUTHORIZING_NAME if number == 1 else f"{AUTHORIZING_NAME}-{number}"
+    for name, workload in named_workloads(istio, AUTHORIZING_NAME):
         context = _CONTEXTS[workload.kind]
         removal = HttpConnectionManager(early_header_mutation_extensions=[_removal()])
         authorizer: Json = {"name": _HTTP, "subFilter": {"name": _EXT_AUTHZ}}

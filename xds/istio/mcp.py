@@ -51,8 +51,15 @@ OTHER: Final = ResourceType("", "other", wildcard=True)
 """The types of which the control plane has no resources."""
 
 _SERVED: Final[Mapping[str, ResourceType]] = {each.url: each for each in ISTIO}
-_KINDS: Final = frozenset(map("{0[0]}/{0[2]}".format, (url.split("/") for url in _SERVED)))
-"""Group and kind of the types that are served, without the version."""
+
+
+def _kind(url: str) -> tuple[str, str]:
+    """Group and kind of a type, without the version."""
+    group, _, rest = url.partition("/")
+    return group, rest.rpartition("/")[2]
+
+
+_KINDS: Final = frozenset(map(_kind, _SERVED))
 
 
 def _type_of(url: str) -> ResourceType | None:
@@ -60,8 +67,7 @@ def _type_of(url: str) -> ResourceType | None:
 
     Without a response, an old istiod does not become ready, instead of having no routes.
     """
-    group, _, rest = url.partition("/")
-    if url not in _SERVED and f"{group}/{rest.rpartition('/')[2]}" in _KINDS:
+    if url not in _SERVED and _kind(url) in _KINDS:
         return None
     return _SERVED.get(url, OTHER)
 

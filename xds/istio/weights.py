@@ -24,8 +24,8 @@ _WHOLE: Final = 10_000
 """The weight of all versions: percentages have steps of 0.01."""
 
 _INTERNAL: Final = (
-    headers.MODEL_SERVICE, headers.MODEL, headers.SUBJECT, headers.REASON, headers.CANARY,
-    headers.MIRROR, headers.PATH, headers.METHOD,
+    headers.MODEL_SERVICE, headers.MODEL, headers.SUBJECT, headers.VERIFIED_SUBJECT, headers.REASON,
+    headers.CANARY, headers.MIRROR, headers.PATH, headers.METHOD, headers.BODY_LENGTH,
 )  # fmt: skip
 """Headers that only the gateway may set. A mesh cannot remove headers by their prefix."""
 

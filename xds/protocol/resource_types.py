@@ -1,6 +1,6 @@
 """The resource types that the control plane serves: one row for each.
 
-A new type is one row here and in `ALL`, and one compiler function in `xds.resources.build`. The
+A new type is one row here and in `OWN`, and one compiler function in `xds.resources.build`. The
 types of Istio are for istiod, on a port of their own (`xds.istio`).
 """
 
