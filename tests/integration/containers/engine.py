@@ -60,7 +60,7 @@ class Place:
         ports: Sequence[int] = (),
         mounts: Sequence[str] = (),
         entrypoint: str | None = None,
-        read_only: bool = True,
+        user: str | None = None,
     ) -> Container:
         """Start a container with the first of these networks, and connect it to the others.
 
@@ -75,7 +75,8 @@ class Place:
             .with_env("SLUICE_CONFIG", "/etc/sluice/gateway.yaml")
             .with_volume_mapping(self.config, "/etc/sluice", "ro")
             .with_kwargs(
-                read_only=read_only,
+                read_only=True,
+                user=user,
                 cap_drop=["ALL"],
                 security_opt=["no-new-privileges:true"],
                 entrypoint=entrypoint,

@@ -152,8 +152,9 @@ def fleet(folder: Path) -> Iterator[Fleet]:
         setup = where.run(SLUICE, ["/etc/sluice/setup.sh"], ["parts"], entrypoint="sh", mounts=keys)
         assert setup.wait()["StatusCode"] == 0, setup.logs().decode()
         parts = made.containers
+        redis = services["redis"]
         parts["redis"] = where.run(
-            REDIS, services["redis"]["command"], ["data"], alias="redis", mounts=["redis"]
+            REDIS, redis["command"], ["data"], alias="redis", mounts=["redis"], user=redis["user"]
         )
         parts["models"] = where.run(
             EXAMPLES, services["models"]["command"].split(), ["parts"], alias="models"
