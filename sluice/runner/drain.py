@@ -45,16 +45,9 @@ async def drain(admin: str, folder: Path, settings: Drain) -> None:
 
 async def drain_if_busy(admin: str, folder: Path, settings: Drain) -> None:
     """Drain an Envoy if it has open requests now, without a minimum time."""
-    if await asyncio.to_thread(_is_busy, admin):
+    # An Envoy that does not answer has no request that could end.
+    if await asyncio.to_thread(_has_requests, admin, if_silent=False):
         await drain(admin, folder, settings.model_copy(update={"minimum": 0.0}))
-
-
-def _is_busy(admin: str) -> bool:
-    """Whether requests are open. An Envoy that does not answer has none that could end."""
-    try:
-        return open_requests(admin) > 0
-    except NoAnswerError:
-        return False
 
 
 async def _tell(admin: str, folder: Path, path: str) -> None:
@@ -77,13 +70,14 @@ def _succeeds(admin: str, path: str) -> bool:
 
 
 async def _wait_for_requests(admin: str) -> None:
-    while await asyncio.to_thread(_has_requests, admin):  # noqa: ASYNC110 (polled)
+    # An Envoy that does not answer may have requests.
+    while await asyncio.to_thread(_has_requests, admin, if_silent=True):  # noqa: ASYNC110 (polled)
         await asyncio.sleep(POLL_INTERVAL)
 
 
-def _has_requests(admin: str) -> bool:
-    """Whether requests are open. An Envoy that does not answer may have some."""
+def _has_requests(admin: str, *, if_silent: bool) -> bool:
+    """Whether requests are open. `if_silent`: the answer for an Envoy that does not answer."""
     try:
         return open_requests(admin) > 0
     except NoAnswerError:
-        return True
+        return if_silent

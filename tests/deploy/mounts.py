@@ -1,6 +1,6 @@
 """The files that a container sees, written as the kubelet writes them: with links that it swaps."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.deploy.manifests import Object
@@ -18,28 +18,13 @@ def mounted_files(pod: Object, container: Object, contents: Contents) -> dict[st
 
     Raises MissingSourceError.
     """
-    return {
-        f"{folder}/{name}": data
-        for folder, files in _mounted_folders(pod, container, contents)
-        for name, data in files.items()
-    }
-
-
-def write_mounts(pod: Object, container: Object, root: Path, contents: Contents) -> None:
-    """Write the mounted volumes of a container below `root`. Raises MissingSourceError."""
-    for path, files in _mounted_folders(pod, container, contents):
-        folder = root / path.lstrip("/")
-        folder.mkdir(parents=True, exist_ok=True)
-        swap(folder, files)
-
-
-def _mounted_folders(
-    pod: Object, container: Object, contents: Contents
-) -> Iterator[tuple[str, dict[str, bytes]]]:
     volumes = {each["name"]: each for each in pod["spec"]["volumes"]}
+    found: dict[str, bytes] = {}
     for mount in container["volumeMounts"]:
         assert "subPath" not in mount, "a file that is mounted by itself never changes"
-        yield mount["mountPath"], _files(volumes.get(mount["name"]), contents)
+        files = _files(volumes.get(mount["name"]), contents)
+        found |= {f"{mount['mountPath']}/{name}": data for name, data in files.items()}
+    return found
 
 
 def swap(folder: Path, files: Mapping[str, bytes]) -> None:
