@@ -16,7 +16,7 @@ from sluice.cli import main
 from sluice.cli.certs import PARTS
 from tests.authority import Authority
 from tests.deploy.manifests import KUBERNETES, Manifests
-from tests.deploy.mounts import Contents
+from tests.deploy.mounts import Contents, mounted_files
 
 SCRIPT = KUBERNETES / "create-secrets"
 
@@ -113,3 +113,9 @@ def config_maps(manifests: Manifests) -> Contents:
         }
         for each in manifests.of_kind("ConfigMap")
     }
+
+
+def files_of(manifests: Manifests, workload: str, name: str, cluster: Contents) -> dict[str, bytes]:
+    """The files that a container of an overlay sees in a cluster, by their paths."""
+    contents = {**cluster, **config_maps(manifests)}
+    return mounted_files(manifests.pod(workload), manifests.container(workload, name), contents)

@@ -16,13 +16,19 @@ from pathlib import Path
 import httpx
 
 from tests.deploy.cluster_files import config_maps
-from tests.deploy.manifests import ROOT, Manifests, arguments, probes
+from tests.deploy.manifests import (
+    CONTROL_PLANE,
+    GATEWAY,
+    PARTS,
+    REDIS,
+    ROOT,
+    Manifests,
+    arguments,
+    probes,
+)
 from tests.deploy.mounts import Contents, mounted_files, swap
 from tests.integration.gateway import PATIENCE, eventually, free_ports
 from tests.mesh.processes import Process
-
-GATEWAY, CONTROL_PLANE, REDIS = "sluice-gateway", "sluice-control-plane", "sluice-redis"
-PARTS = ((CONTROL_PLANE, "control-plane"), (GATEWAY, "callout"), (GATEWAY, "envoy"))
 
 
 class LocalPods:

@@ -12,10 +12,21 @@ from typing import Any, TypeAlias
 import pytest
 import yaml
 
+from sluice.config import GatewayConfig
+from sluice.config.load import loads
+
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (KUBERNETES / "components").iterdir())
+
+each_overlay = pytest.mark.parametrize("name", OVERLAYS)
+
+GATEWAY, CONTROL_PLANE, REDIS = "sluice-gateway", "sluice-control-plane", "sluice-redis"
+"""Names of workloads."""
+
+PARTS = ((CONTROL_PLANE, "control-plane"), (GATEWAY, "callout"), (GATEWAY, "envoy"))
+"""The workload and the container of each part of the gateway."""
 
 Object: TypeAlias = Mapping[str, Any]
 
@@ -107,6 +118,11 @@ class Manifests:
         """A container of a workload."""
         (found,) = (each for each in containers(self.pod(workload)) if each["name"] == name)
         return found
+
+
+def config_of(manifests: Manifests) -> GatewayConfig:
+    """The config of the gateway."""
+    return loads(manifests.text("sluice-config", "gateway.yaml"), "gateway.yaml")
 
 
 def containers(pod: Object) -> list[Object]:

@@ -1,33 +1,32 @@
 """The manifests of `deploy/kubernetes` agree with what the programs do, and with each other."""
 
 import re
-import subprocess
-from collections.abc import Iterator
-from dataclasses import replace
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from sluice import bootstrap
 from sluice.cli import parser
-from sluice.config import GatewayConfig
 from sluice.config.addresses import split_host_port
 from sluice.config.checked import load_checked
-from sluice.config.load import loads
 from sluice.config.named_files import RUNS_HERE
 from tests.deploy import cluster_files
 from tests.deploy.manifests import (
     COMPONENTS,
-    OVERLAYS,
+    CONTROL_PLANE,
+    GATEWAY,
+    PARTS,
+    REDIS,
     ROOT,
     Manifests,
     Object,
     arguments,
+    config_of,
     containers,
+    each_overlay,
     matches,
     memory,
     overlay,
@@ -37,39 +36,9 @@ from tests.deploy.manifests import (
     with_component,
     with_components,
 )
-from tests.deploy.mounts import Contents, mounted_files
-from tests.deploy.network import Peer, allows, pod_of
-from xds.sources.store.open import check_store
+from tests.deploy.mounts import Contents
 
 IMAGES = "ghcr.io/sluice-gateway"
-GATEWAY, CONTROL_PLANE, REDIS = "sluice-gateway", "sluice-control-plane", "sluice-redis"
-
-each_overlay = pytest.mark.parametrize("name", OVERLAYS)
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Contents:
-    """What `create-secrets` makes, and the certificate for clients."""
-    folder = tmp_path_factory.mktemp("cluster")
-    certificates = cluster_files.certificates(folder / "certs")
-    created = cluster_files.create_secrets(folder / "created", certificates)
-    return {**created, **cluster_files.listener_certificate()}
-
-
-def config_text(manifests: Manifests) -> str:
-    return manifests.text("sluice-config", "gateway.yaml")
-
-
-def config_of(manifests: Manifests) -> GatewayConfig:
-    return loads(config_text(manifests), "gateway.yaml")
-
-
-def files_of(manifests: Manifests, workload: str, name: str, cluster: Contents) -> dict[str, bytes]:
-    contents = {**cluster, **cluster_files.config_maps(manifests)}
-    return mounted_files(manifests.pod(workload), manifests.container(workload, name), contents)
-
-
-PARTS = ((CONTROL_PLANE, "control-plane"), (GATEWAY, "callout"), (GATEWAY, "envoy"))
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
@@ -87,7 +56,7 @@ def test_the_config_is_valid_with_the_files_that_the_containers_have(
     """No file is missing, and there is no unexpected warning."""
     manifests = overlay(name)
     for workload, container in PARTS:
-        for path, data in files_of(manifests, workload, container, cluster).items():
+        for path, data in cluster_files.files_of(manifests, workload, container, cluster).items():
             file = tmp_path / path.lstrip("/")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
@@ -98,46 +67,6 @@ def test_the_config_is_valid_with_the_files_that_the_containers_have(
     expected = {"plain_text_credentials"} if name == "laptop" else set[str]()
     assert {each.code for each in loaded.warnings} == expected
     assert loaded.policy is not None
-
-
-@each_overlay
-def test_each_container_has_the_files_of_its_part_and_no_key_of_another(
-    name: str, cluster: Contents
-) -> None:
-    manifests, config = overlay(name), config_of(overlay(name))
-    identity = config.identity
-    assert identity is not None
-    assert identity.control_plane is not None
-    own = {
-        "control-plane": identity.control_plane,
-        "callout": identity.callout,
-        "envoy": identity.envoy,
-    }
-    tokens = {each.secret_file for each in config.control_plane.access.tokens}
-    password = config.limits.backend.password_file
-    key_sets = {each.jwks_file for each in config.auth.issuers if each.jwks_file is not None}
-    needed = {
-        "control-plane": {*tokens, *key_sets, manifests_password(manifests)},
-        "callout": {*tokens, password},
-        "envoy": set[str](),
-    }
-    for workload, container in PARTS:
-        files = files_of(manifests, workload, container, cluster)
-        part = own[container]
-        keys = {path for path in files if path.endswith(".key") and "/identity/" in path}
-        assert keys == {part.private_key}
-        assert {identity.ca, part.certificate, *needed[container]} <= set(files)
-        followed = (
-            f"/etc/sluice/config/{Path(container_config(manifests, workload, container)).name}"
-        )
-        assert followed in files
-
-
-def manifests_password(manifests: Manifests) -> str:
-    environment = manifests.container(CONTROL_PLANE, "control-plane")["env"]
-    found = {each["name"]: each["value"] for each in environment}
-    password: str = found["SLUICE_STORE_PASSWORD_FILE"]
-    return password
 
 
 def container_config(manifests: Manifests, workload: str, name: str) -> str:
@@ -409,42 +338,6 @@ def test_requests_in_flight_are_a_further_metric_whose_series_envoy_exports(tmp_
     assert 'envoy_http_downstream_rq_active{envoy_http_conn_manager_prefix="gateway"' in str(rule)
 
 
-def test_prometheus_scrapes_every_metrics_port_and_reaches_nothing_else(tmp_path: Path) -> None:
-    manifests = render(with_components(tmp_path, "production", "monitoring"))
-    config = config_of(manifests)
-    identity = config.identity
-    assert identity is not None
-    assert identity.control_plane is not None
-    names = {"sluice-callout": identity.callout.name, CONTROL_PLANE: identity.control_plane.name}
-    scraped: dict[str, tuple[str, int]] = {}
-    for monitor in manifests.of_kind("PodMonitor"):
-        selector = monitor["spec"]["selector"]
-        (workload,) = (
-            each["metadata"]["name"]
-            for each in manifests.workloads
-            if matches(selector, each["spec"]["template"]["metadata"]["labels"])
-        )
-        for endpoint in monitor["spec"]["podMetricsEndpoints"]:
-            (relabeling,) = endpoint["relabelings"]
-            job = relabeling["replacement"]
-            port = port_numbers(manifests.pod(workload))[endpoint["port"]]
-            scraped[job] = workload, port
-            if job in names:
-                assert endpoint["tlsConfig"]["serverName"] == names[job]
-                assert endpoint["authorization"]["credentials"]["name"] == "sluice-tokens"
-    jobs = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
-    assert set(scraped) == {each["job_name"] for each in jobs}
-    prometheus = replace(MONITORING, labels={"app.kubernetes.io/name": "prometheus"})
-    policies = manifests.of_kind("NetworkPolicy")
-    for workload in (GATEWAY, CONTROL_PLANE, REDIS):
-        pod = pod_of(manifests, workload)
-        reached = {port for port in PORTS if allows(policies, prometheus, pod, port)}
-        clients = {8080} if workload == GATEWAY else set[int]()
-        assert reached == {port for name, port in scraped.values() if name == workload} | clients
-    (token,) = config.control_plane.access.tokens
-    assert (token.role, Path(str(token.secret_file)).name) == ("reader", "prometheus")
-
-
 def test_the_alerts_are_those_of_prometheus(tmp_path: Path) -> None:
     """`make docs` copies them."""
     (rule,) = render(with_component(tmp_path, "monitoring")).of_kind("PrometheusRule")
@@ -469,19 +362,6 @@ def test_the_laptop_has_one_pod_of_each_part_and_no_autoscaler() -> None:
     assert {each["spec"]["replicas"] for each in laptop.workloads} == {1}
 
 
-def test_an_external_redis_replaces_the_store_and_is_the_only_one_reached(tmp_path: Path) -> None:
-    manifests = render(with_component(tmp_path, "external-redis"))
-    options = parser().parse_args(arguments(manifests.container(CONTROL_PLANE, "control-plane")))
-    check_store(options.store)
-    assert options.store.startswith("rediss://")
-    policy = manifests.get("NetworkPolicy", "to-external-redis")
-    for workload in (GATEWAY, CONTROL_PLANE):
-        pod = pod_of(manifests, workload)
-        reached = {port for port in PORTS if allows([policy], pod, PRIVATE, port)}
-        assert reached == {6379}
-        assert not any(allows([policy], pod, METADATA, port) for port in PORTS)
-
-
 def test_the_page_names_each_network_policy_component_and_secret(
     cluster: Contents, tmp_path: Path
 ) -> None:
@@ -490,100 +370,3 @@ def test_the_page_names_each_network_policy_component_and_secret(
     policies = {each["metadata"]["name"] for each in manifests.of_kind("NetworkPolicy")}
     names = (policies - {"default-deny"}, COMPONENTS, {name for _, name in cluster})
     assert [each for each in chain(*names) if f"`{each}`" not in page] == []
-
-
-def test_cert_manager_makes_what_create_secrets_makes(cluster: Contents, tmp_path: Path) -> None:
-    manifests = render(with_components(tmp_path, "production", "cert-manager"))
-    identity = config_of(manifests).identity
-    assert identity is not None
-    assert identity.control_plane is not None
-    made: dict[str, dict[str, Any]] = {
-        each["spec"]["secretName"]: each["spec"] for each in manifests.of_kind("Certificate")
-    }
-    identities = {name for kind, name in cluster if kind == "secret" and "identity" in name}
-    operators = {"sluice-ca", "sluice-operator"}
-    assert set(made) == identities | operators
-    for name, part in (
-        ("control-plane", identity.control_plane),
-        ("callout", identity.callout),
-        ("envoy", identity.envoy),
-    ):
-        spec = made[f"sluice-{name}-identity"]
-        # The first name is the name of the part.
-        assert spec["dnsNames"][0] == part.name
-        assert ("server auth" in spec["usages"]) is (name != "envoy")
-        assert "client auth" in spec["usages"]
-    (operator,) = config_of(manifests).control_plane.access.certificates
-    assert made["sluice-operator"]["dnsNames"] == [operator.name]
-
-
-def test_create_secrets_keeps_random_secrets_and_replaces_certificates(tmp_path: Path) -> None:
-    certificates = cluster_files.certificates(tmp_path / "certs")
-    first = cluster_files.create_secrets(tmp_path / "cluster", certificates)
-    cluster_files.certificates(tmp_path / "certs")
-    second = cluster_files.create_secrets(tmp_path / "cluster", certificates)
-    kept = {key for key in first if first[key] == second[key]}
-    assert kept == {
-        ("secret", "sluice-redis"),
-        ("secret", "sluice-tokens"),
-        ("configMap", "sluice-keys"),
-    }
-    assert len(first["secret", "sluice-redis"]["password"]) == 40
-    without = cluster_files.create_secrets(tmp_path / "other", None)
-    assert set(without) == {("secret", "sluice-redis"), ("secret", "sluice-tokens")}
-
-
-def test_create_secrets_replaces_no_password_when_it_cannot_see_what_exists(
-    tmp_path: Path,
-) -> None:
-    first = cluster_files.create_secrets(tmp_path, None)
-    with pytest.raises(subprocess.CalledProcessError):
-        cluster_files.create_secrets(tmp_path, None, may_read=False)
-    assert cluster_files.created(tmp_path) == first
-
-
-CLIENT = Peer("a client", address="203.0.113.9")
-METADATA = Peer("the metadata server", address="169.254.169.254")
-PRIVATE = Peer("a private address", address="10.1.2.3")
-MONITORING = Peer("Prometheus", "monitoring", {}, {"kubernetes.io/metadata.name": "monitoring"})
-STRANGER = Peer("a stranger", "default", {}, {"kubernetes.io/metadata.name": "default"})
-DNS = Peer("DNS", "kube-system", {}, {"kubernetes.io/metadata.name": "kube-system"})
-MODEL = Peer("a model", "models", {}, {"sluice-gateway/models": "true"})
-OUTSIDE = (CLIENT, METADATA, PRIVATE, MONITORING, STRANGER, DNS, MODEL)
-PORTS = (53, 443, 6379, 6443, 8000, 8080, 8081, 9101, 9901, 9902, 18000)
-
-COMMON = {
-    # Everybody is a client.
-    *((peer.name, GATEWAY, 8080) for peer in OUTSIDE),
-    (GATEWAY, CONTROL_PLANE, 18000),
-    (GATEWAY, REDIS, 6379),
-    (CONTROL_PLANE, REDIS, 6379),
-    *((GATEWAY, MODEL.name, port) for port in PORTS),
-    # The API server, and issuers.
-    *((CONTROL_PLANE, peer.name, port) for peer in (CLIENT, PRIVATE) for port in (443, 6443)),
-    *((pod, DNS.name, 53) for pod in (GATEWAY, CONTROL_PLANE, REDIS)),
-}
-ALLOWED = {
-    "production": COMMON | {(GATEWAY, CLIENT.name, 443)},
-    "laptop": COMMON | {(GATEWAY, "example-models", port) for port in PORTS},
-}
-
-
-def allowed(manifests: Manifests) -> Iterator[tuple[str, str, int]]:
-    pods = [pod_of(manifests, each["metadata"]["name"]) for each in manifests.workloads]
-    policies = manifests.of_kind("NetworkPolicy")
-    for source in (*pods, *OUTSIDE):
-        for target in (*pods, *OUTSIDE):
-            if source in pods or target in pods:
-                for port in PORTS:
-                    if source != target and allows(policies, source, target, port):
-                        yield source.name, target.name, port
-
-
-@each_overlay
-def test_network_policies_allow_what_the_config_needs_and_nothing_else(name: str) -> None:
-    manifests = overlay(name)
-    assert set(allowed(manifests)) == ALLOWED[name]
-    names = [pod_of(manifests, each) for each in (GATEWAY, CONTROL_PLANE)]
-    policies = manifests.of_kind("NetworkPolicy")
-    assert all(allows(policies, each, DNS, 53, "UDP") for each in names)

@@ -9,8 +9,8 @@ import pytest
 
 from sluice.cli import main
 from tests.deploy import cluster_files
-from tests.deploy.local_pods import GATEWAY, LocalPods, example_models, infer
-from tests.deploy.manifests import overlay
+from tests.deploy.local_pods import LocalPods, example_models, infer
+from tests.deploy.manifests import GATEWAY, overlay
 from tests.integration.gateway import eventually
 
 
