@@ -7,6 +7,7 @@ servers and their clients, so control characters are always escaped.
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -105,8 +106,25 @@ def serialized(output_format: str, data: object) -> str:
     if output_format == "json":
         return json.dumps(data, indent=2) + "\n"
     # Through JSON, because YAML would have tags for tuples and subclasses of str.
-    text: str = yaml.safe_dump(json.loads(json.dumps(data)), sort_keys=False)
+    text: str = yaml.dump(json.loads(json.dumps(data)), Dumper=_Dumper, sort_keys=False)
     return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes each text that a reader may take for a number, such as 1e3 and 0o17.
+
+    PyYAML reads YAML 1.1, where these are texts. In YAML 1.2 they are numbers, as for kubectl.
+    """
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9_]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"[-+]?0[bBoOxX][0-9a-fA-F_]+$"), list("-+0")
+)
 
 
 def show_view(view: View) -> None:

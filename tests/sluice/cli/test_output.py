@@ -101,3 +101,17 @@ def test_watched_json_has_one_line_for_each_status() -> None:
             found = [json.loads(watching.stdout.readline())["version"] for _ in range(2)]
             watching.send_signal(signal.SIGINT)
     assert [each.partition("-")[0] for each in found] == ["v2", "v3"]
+
+
+@pytest.mark.parametrize(
+    "text", ["1e3", "1e-3", "12345e7", "1.5E3", "1_0e3", "0o17", "0X1F", "0B1", "1.", "17", "on"]
+)
+def test_a_text_that_looks_like_a_number_is_quoted_in_yaml(text: str) -> None:
+    """Kubernetes reads YAML 1.2, where more texts are numbers."""
+    assert serialized("yaml", {"name": text}) == f"name: '{text}'\n"
+
+
+def test_numbers_and_names_need_no_quotes_in_yaml() -> None:
+    data = {"a": 1, "b": 1.5, "c": -2, "d": 1e300, "e": "v1", "f": "1e3x", "g": "2.1.0"}
+    assert "'" not in serialized("yaml", data)
+    assert yaml.safe_load(serialized("yaml", data)) == data
