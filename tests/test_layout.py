@@ -16,9 +16,9 @@ DEPENDENCIES = {
     "protos": "",
     "sluice": "",
     "sluice.contract": "",
-    "sluice.user_agent": "",
+    "sluice.version": "",
     "sluice.fetch": "",
-    "sluice.keys": "sluice.fetch sluice.user_agent",
+    "sluice.keys": "sluice.fetch sluice.version",
     "sluice.printable": "",
     "sluice.near_names": "",
     "sluice.garbage_collection": "",
@@ -37,7 +37,7 @@ DEPENDENCIES = {
     "sluice.envoy_identity": "sluice.config",
     "sluice.http": (
         "sluice.config sluice.contract sluice.fetch sluice.printable sluice.tls sluice.token_files"
-        " sluice.user_agent"
+        " sluice.version"
     ),
     "sluice.images": "sluice.config",
     "sluice.data": "",
@@ -62,7 +62,7 @@ DEPENDENCIES = {
     "extproc.problem": "sluice.contract",
     "extproc.transport": (
         "extproc.framing extproc.memory_budget extproc.rpc extproc.segments"
-        " sluice.grpc_credentials sluice.tls sluice.user_agent"
+        " sluice.grpc_credentials sluice.tls sluice.version"
     ),
     "extproc.auth": "sluice.config sluice.contract sluice.keys sluice.printable",
     "extproc.convert": (
@@ -108,7 +108,7 @@ DEPENDENCIES = {
         " extproc.memory_budget extproc.mirror extproc.policy extproc.protection extproc.rpc"
         " extproc.services extproc.services.ext_proc extproc.telemetry extproc.transport protos"
         " sluice.config sluice.contract sluice.http sluice.private_folder sluice.restart"
-        " sluice.state_changes sluice.tls sluice.user_agent"
+        " sluice.state_changes sluice.tls sluice.version"
     ),
     "extproc.transport.__main__": "extproc.rpc extproc.services extproc.transport",
     "xds": "",
@@ -123,7 +123,7 @@ DEPENDENCIES = {
     "xds.sources.store": "sluice.config sluice.redis_files xds.events xds.sources",
     "xds.resources": (
         "protos sluice.config sluice.contract sluice.envoy_identity sluice.keys"
-        " sluice.user_agent xds.protocol"
+        " sluice.version xds.protocol"
     ),
     "xds.envoys": (
         "protos sluice.config sluice.contract sluice.http sluice.printable sluice.state_changes"
@@ -154,7 +154,7 @@ DEPENDENCIES = {
     "xds.admin.api": "sluice.config sluice.contract sluice.http sluice.printable",
     "xds.admin": (
         "sluice.config sluice.contract sluice.envoy_binary sluice.http sluice.tls"
-        " sluice.user_agent xds.admin.api xds.canary xds.candidate xds.envoys xds.events"
+        " sluice.version xds.admin.api xds.canary xds.candidate xds.envoys xds.events"
         " xds.protocol xds.resources xds.rollout xds.sources.store xds.state"
     ),
     "xds.pipeline": (

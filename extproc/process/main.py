@@ -32,7 +32,7 @@ from extproc.telemetry.metrics import Metrics
 from extproc.telemetry.profile import Profiler
 from extproc.telemetry.status import read_status
 from sluice.http.server import serve_in_thread
-from sluice.user_agent import VERSION
+from sluice.version import VERSION
 
 
 def run(workers: Sequence[WorkerSettings], endpoint: EndpointSettings, hang_timeout: float) -> int:

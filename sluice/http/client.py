@@ -11,7 +11,7 @@ from sluice.config.addresses import is_local
 from sluice.fetch import Fetch, Response, TooLargeError
 from sluice.http.credentials import NO_CREDENTIALS, Credentials
 from sluice.printable import printable
-from sluice.user_agent import USER_AGENT
+from sluice.version import USER_AGENT
 
 STATUS_TIMEOUT = 5.0
 """Seconds for a status."""

@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 from sluice.fetch import Fetch, TooLargeError
 from sluice.keys.key_set import MAX_DOCUMENT
-from sluice.user_agent import USER_AGENT
+from sluice.version import USER_AGENT
 
 FETCH_TIMEOUT = 5.0
 """Seconds for one fetch. If the name of the host is resolved slowly, it ends after twice this

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from sluice.cli import main
-from sluice.user_agent import USER_AGENT
+from sluice.version import USER_AGENT
 from tests.extproc.auth.key_server import KeyServer, keys_served
 from tests.integration.gateway import Gateway, base_config, bearer, eventually, jwks, running
 from tests.integration.test_telemetry import whole_lines

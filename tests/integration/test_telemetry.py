@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sluice.contract.names import CALLOUT_CLUSTER
 from sluice.contract.report import MAX_TEXT
-from sluice.user_agent import VERSION
+from sluice.version import VERSION
 from tests import plain_http
 from tests.integration.gateway import (
     INFER,

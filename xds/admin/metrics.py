@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from sluice.config import GatewayConfig
 from sluice.contract.names import split_cluster_name
-from sluice.user_agent import VERSION
+from sluice.version import VERSION
 from xds.envoys.fleet import count_states
 from xds.envoys.observations import Observations
 from xds.envoys.reporters import SOURCES

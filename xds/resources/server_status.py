@@ -17,7 +17,7 @@ from protos.route_pb2 import DirectResponseAction, Route, RouteMatch
 from sluice.config import GatewayConfig
 from sluice.contract.names import CALLOUT_CLUSTER, OTHER
 from sluice.contract.paths import LIVE, READY, SERVER_METADATA
-from sluice.user_agent import USER_AGENT
+from sluice.version import USER_AGENT
 from xds.resources import proto_messages
 from xds.resources.data_plane_messages import pack
 

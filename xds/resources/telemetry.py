@@ -34,7 +34,7 @@ from sluice.contract.report import (
     REQUEST_FIELDS,
 )
 from sluice.contract.request_end import CALLOUT_DETAILS
-from sluice.user_agent import USER_AGENT
+from sluice.version import USER_AGENT
 from xds.resources import upstream
 from xds.resources.data_plane_messages import grpc_service, pack
 from xds.resources.endpoints import Member, contain_endpoints

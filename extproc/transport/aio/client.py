@@ -32,7 +32,7 @@ from extproc.transport.address import UnixAddress, parse_address
 from extproc.transport.grpc.message_decoder import MessageDecoder
 from extproc.transport.http2.frames import DEFAULT_WINDOW, KEEPALIVE_PING
 from sluice.tls import H2, NO_CREDENTIALS, ClientCredentials
-from sluice.user_agent import USER_AGENT
+from sluice.version import USER_AGENT
 
 STREAM_ID: Final = 1
 WINDOW: Final = 1 << 20

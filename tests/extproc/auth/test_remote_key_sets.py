@@ -14,7 +14,7 @@ from extproc.policy.current import CurrentPolicy
 from sluice.config import Auth
 from sluice.keys import fetch, remote_key_sets
 from sluice.keys.remote_key_sets import RemoteKeySets
-from sluice.user_agent import USER_AGENT
+from sluice.version import USER_AGENT
 from tests.extproc.auth.key_server import FIRST, ROTATED, keys_served, until_accepted
 from tests.extproc.auth.tokens import (
     ISSUER,

@@ -14,7 +14,7 @@ from extproc.framing import length_prefixed
 from extproc.rpc import RpcError, StatusCode
 from extproc.transport.aio.client import WINDOW, ClientCall, ClientLimits, open_call
 from extproc.transport.http2 import frames
-from sluice.user_agent import USER_AGENT
+from sluice.version import USER_AGENT
 
 from .conftest import Start
 

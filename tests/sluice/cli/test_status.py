@@ -37,7 +37,7 @@ from sluice.contract.traffic import latency_bin
 from sluice.http.client import Status, fetch_status
 from sluice.http.server import serve_in_thread
 from sluice.keys.key_set import KeySet
-from sluice.user_agent import USER_AGENT
+from sluice.version import USER_AGENT
 from tests.extproc.auth.tokens import issuer
 from tests.extproc.decision.requests import document
 from tests.extproc.policy.received import protect

@@ -5,7 +5,7 @@ import time
 from prometheus_client import CollectorRegistry, generate_latest
 
 from sluice.config import GatewayConfig
-from sluice.user_agent import VERSION
+from sluice.version import VERSION
 from tests.xds.sotw_node import SotwNode
 from xds.admin.metrics import HELP, StateCollector
 from xds.admin.status import status_of
