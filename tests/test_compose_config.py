@@ -63,6 +63,11 @@ def test_grafana_has_no_account_with_a_known_password() -> None:
     assert settings["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
 
 
+def test_no_web_page_may_read_prometheus() -> None:
+    """The option is a regular expression for origins, which by default matches all."""
+    assert "--web.cors.origin=none" in SERVICES["prometheus"]["command"]
+
+
 def test_no_port_is_published_to_other_machines() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
     assert ports
