@@ -1,6 +1,5 @@
 """Processes of a test session: each has a log, and all end with the session."""
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -8,9 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 STOP_TIMEOUT = 20.0
 """Seconds until a process that has not ended is killed."""
@@ -36,17 +32,18 @@ class Process:
         self._end_signal = end_signal
         self.log = folder / f"{name}.log"
         folder.mkdir(parents=True, exist_ok=True)
+        # Not `preexec_fn`: it may block for ever in a process with several threads.
+        bound = ["setpriv", "--pdeathsig", end_signal.name.removeprefix("SIG"), *argv]
         with self.log.open("ab") as log:
             # In a session of its own, it does not get the SIGINT of Ctrl-C: fixtures stop it.
             self._process = subprocess.Popen(
-                argv,
+                bound,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=folder,
                 env=None if environment is None else {**os.environ, **environment},
                 start_new_session=True,
-                preexec_fn=lambda: _LIBC.prctl(_PR_SET_PDEATHSIG, end_signal),
             )
 
     @property

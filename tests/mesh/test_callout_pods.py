@@ -13,6 +13,7 @@ from tests.integration.gateway import INFER, base_config, bearer, eventually, fr
 from tests.integration.load import Load
 from tests.mesh.callout_gateway import CalloutGateway
 from tests.mesh.istio_envoy import IstioEnvoy
+from tests.mesh.istio_objects import networking
 from tests.mesh.istiod import Istiod
 from tests.mesh.kube_api import KubeApi, Object
 from tests.mesh.pods import Pods
@@ -70,12 +71,7 @@ def surroundings(listener: int, callout: int) -> list[Object]:
     servers = [{"bind": "127.0.0.1", "port": http, "hosts": ["*"]}]
     gateway = {"selector": {"app": GATEWAY}, "servers": servers}
     return [
-        {
-            "apiVersion": "networking.istio.io/v1",
-            "kind": kind,
-            "metadata": {"name": APP, "namespace": NAMESPACE},
-            "spec": spec,
-        }
+        networking(NAMESPACE, kind, APP, spec)
         for kind, spec in (("ServiceEntry", service), ("Gateway", gateway))
     ]
 

@@ -35,8 +35,9 @@ from tests.integration.test_conversion import IMAGE, SIDE
 from tests.integration.test_internal_headers import FORGED, HANDSHAKE
 from tests.mesh.callout_gateway import CalloutGateway
 from tests.mesh.istio_envoy import IstioEnvoy
+from tests.mesh.istio_objects import callout_service, networking
 from tests.mesh.istiod import Istiod
-from tests.mesh.kube_api import KubeApi
+from tests.mesh.kube_api import KubeApi, Object
 from tests.mesh.report import MeshReport
 from tests.mesh.tools import MeshTools
 from xds.istio.authorization import extension_providers, policies
@@ -103,15 +104,6 @@ def config(raw: str) -> Config:
     return settings
 
 
-def networking(kind: str, name: str, spec: Config) -> Config:
-    return {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": kind,
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": spec,
-    }
-
-
 def only_for(name: str, istio: Istio) -> Istio:
     """The section for one gateway."""
     workload = istio.workloads[0].model_copy(update={"labels": {"app": name}})
@@ -140,30 +132,26 @@ def incomplete(settings: GatewayConfig) -> Iterator[Config]:
         yield {**each, "metadata": {"name": "incomplete", "namespace": NAMESPACE}}
 
 
-def surroundings(callout: list[str], ports: dict[str, int], socket: Path) -> Iterator[Config]:
+def surroundings(callout: list[str], ports: dict[str, int], socket: Path) -> Iterator[Object]:
     """What the operator of the mesh has: the service of the callout, gateways and a sidecar."""
-    workers = [address.split(":") for address in callout]
-    grpc = {"number": 18100, "name": "grpc", "protocol": "GRPC"}
-    yield networking("ServiceEntry", "callout", {
-        "hosts": [CALLOUT],
-        "ports": [grpc],
-        "resolution": "STATIC",
-        "endpoints": [{"address": host, "ports": {"grpc": int(port)}} for host, port in workers],
-    })  # fmt: skip
+    yield callout_service(NAMESPACE, CALLOUT, 18100, callout)
     for name in GATEWAYS:
         http = {"number": ports[name], "name": "http", "protocol": "HTTP"}
         servers = [{"bind": "127.0.0.1", "port": http, "hosts": ["*"]}]
-        yield networking("Gateway", name, {"selector": {"app": name}, "servers": servers})
+        yield networking(
+            NAMESPACE, "Gateway", name, {"selector": {"app": name}, "servers": servers}
+        )
     http = {"number": ports["client"], "name": "http", "protocol": "HTTP"}
     egress = {"port": http, "bind": "127.0.0.1", "captureMode": "NONE", "hosts": ["*/*"]}
     # Callers inside the mesh need a host that the mesh knows.
-    yield networking("ServiceEntry", "models", {
+    yield networking(NAMESPACE, "ServiceEntry", "models", {
         "hosts": [HOST], "ports": [http], "resolution": "STATIC", "location": "MESH_INTERNAL",
     })  # fmt: skip
     labels = {"labels": {"app": "client"}}
     # A listener with a port knows only hosts with this port. The other one knows all hosts.
     others = {**egress, "bind": f"unix://{socket}", "port": {**http, "number": 0, "name": "all"}}
-    yield networking("Sidecar", "client", {"workloadSelector": labels, "egress": [egress, others]})
+    spec = {"workloadSelector": labels, "egress": [egress, others]}
+    yield networking(NAMESPACE, "Sidecar", "client", spec)
 
 
 @dataclass

@@ -27,7 +27,6 @@ from protos.istio_networking_pb2 import (
 )
 from sluice.certificates import make_certificates
 from sluice.cli.certs import PARTS
-from sluice.config.addresses import split_host_port
 from sluice.config.load import load
 from sluice.config.mcp import Mcp
 from sluice.grpc_credentials import server_credentials
@@ -44,8 +43,9 @@ from tests.integration.gateway import (
 )
 from tests.mesh.callout_gateway import CalloutGateway
 from tests.mesh.istio_envoy import IstioEnvoy
+from tests.mesh.istio_objects import callout_service, networking
 from tests.mesh.istiod import Istiod
-from tests.mesh.kube_api import KubeApi
+from tests.mesh.kube_api import KubeApi, Object
 from tests.mesh.report import MeshReport
 from xds.istio.envoy_filters import envoy_filters
 from xds.istio.mcp import istiod_server
@@ -158,32 +158,16 @@ def mesh(
     return Mesh(gateway, started, router, decided, sidecar, named)
 
 
-def surroundings(gateway: CalloutGateway, ports: dict[str, int]) -> Iterator[Config]:
+def surroundings(gateway: CalloutGateway, ports: dict[str, int]) -> Iterator[Object]:
     """What comes from Kubernetes: gateways, the service of the callout, and the filters."""
     for (name, port), labels in zip(ports.items(), (LABELS, DECIDED), strict=True):
         http = {"name": "http", "protocol": "HTTP", "number": port}
         servers = [{"bind": "127.0.0.1", "port": http, "hosts": [HOST]}]
-        yield networking("Gateway", name, {"selector": labels, "servers": servers})
-    grpc = {"number": 18100, "name": "grpc", "protocol": "GRPC"}
-    endpoints = [
-        {"address": host, "ports": {"grpc": int(port)}}
-        for host, port in map(split_host_port, gateway.callout_addresses())
-    ]
-    yield networking(
-        "ServiceEntry",
-        "callout",
-        {"hosts": [CALLOUT], "ports": [grpc], "resolution": "STATIC", "endpoints": endpoints},
-    )
+        yield networking(NAMESPACE, "Gateway", name, {"selector": labels, "servers": servers})
+    yield callout_service(NAMESPACE, CALLOUT, 18100, gateway.callout_addresses())
     settings = load(gateway.file)
     assert settings.istio is not None
     yield from envoy_filters(settings, settings.istio)
-
-
-def networking(kind: str, name: str, spec: Config) -> Config:
-    metadata = {"name": name, "namespace": NAMESPACE}
-    return {
-        "apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": metadata, "spec": spec,
-    }  # fmt: skip
 
 
 def test_istiod_takes_the_resources_and_configures_its_envoys(
@@ -223,7 +207,7 @@ def test_an_object_of_kubernetes_replaces_the_resource_with_its_name(
 ) -> None:
     refused = {"name": "refused", "directResponse": {"status": 418}}
     spec = {"hosts": [HOST], "gateways": ["gateway"], "http": [refused]}
-    replaced = networking("VirtualService", "sluice", spec)
+    replaced = networking(NAMESPACE, "VirtualService", "sluice", spec)
     kube_api.apply(replaced)
     eventually(lambda: mesh.answer("v1").status_code == 418)
     kube_api.delete(replaced)
