@@ -100,13 +100,15 @@ class Place:
         """Cut a container off from a network."""
         self.client.networks.get(self.networks[network].id).disconnect(container)
 
-    def print_logs(self) -> None:
-        """Print what each container said last, for a test that fails."""
+    def logs(self) -> str:
+        """What each container said last."""
+        found = []
         for each in self.started:
             container = each.get_wrapped_container()
             container.reload()
-            print(f"--- {container.attrs['Args']}: {container.status}")
-            print(container.logs(tail=20).decode(errors="replace"))
+            said = container.logs(tail=20).decode(errors="replace")
+            found.append(f"--- {container.attrs['Args']}: {container.status}\n{said}")
+        return "\n".join(found)
 
 
 MOUNTS = {"state": "/var/lib/sluice", "identity": "/run/sluice/identity", "redis": "/data"}
@@ -122,7 +124,7 @@ def place(config: str) -> Iterator[Place]:
     try:
         yield made
     except BaseException:
-        made.print_logs()
+        print(made.logs())
         raise
     finally:
         for container in made.started:

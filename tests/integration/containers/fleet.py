@@ -58,6 +58,10 @@ class Fleet:
     def address(self) -> str:
         return f"127.0.0.1:{port(self['balancer'], 8080)}"
 
+    def logs(self) -> str:
+        """What each container said last."""
+        return self.place.logs()
+
     def start_callout(self, name: str) -> None:
         """Start a container of the callout, which has the name `callout` for the Envoys."""
         command = ["callout", "--address", "0.0.0.0:18100", "--metrics", "0.0.0.0:9902"]

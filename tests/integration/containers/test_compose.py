@@ -55,6 +55,10 @@ class Project:
         assert ran.returncode == 0, f"{arguments}: {ran.stderr[-4000:]}"
         return ran.stdout
 
+    def logs(self) -> str:
+        """The states of all containers, and what each said last."""
+        return self("ps", "--all") + self("logs", "--tail", "20")
+
     def objects(self) -> list[Any]:
         """The containers, networks and volumes of the project."""
         client, only = connect(), {"label": f"com.docker.compose.project={PROJECT}"}
@@ -87,7 +91,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         project("up", "--detach", "--no-build", *sorted(services.keys() - left_out))
         yield project
     except AssertionError:
-        print(project("ps", "--all"), project("logs", "--tail", "20"))
+        print(project.logs())
         raise
     finally:
         project("down", "--volumes", "--timeout", "60")
