@@ -205,6 +205,43 @@ def test_more_than_16_versions_have_several_routes() -> None:
     assert (target["name"], target["sectionName"]) == ("sluice.m.part-1", "v19")
 
 
+def test_timeouts_retries_and_pools_are_those_of_the_config() -> None:
+    model = {
+        "versions": {"v1": HTTP},
+        "timeout": 20,
+        "idle_timeout": 10,
+        "retries": {"attempts": 2, "retry_on": ["5xx"], "per_try_timeout": 1.5},
+        "pool": {"max_requests": 7, "connect_timeout": 0.5, "idle_timeout": 3, "tcp_keepalive": 60},
+    }
+    objects = exported(GatewayConfig.model_validate({"models": {"m": model}}))
+    (rule,) = spec(objects, "HTTPRoute", "sluice.m")["rules"]
+    assert rule["timeouts"] == {"request": "20s"}
+    policy = spec(objects, "BackendTrafficPolicy", "sluice.m.v1")
+    assert policy["timeout"] == {
+        "tcp": {"connectTimeout": "500ms"},
+        "http": {"connectionIdleTimeout": "3s", "streamIdleTimeout": "10s"},
+    }
+    assert policy["retry"] == {
+        "numRetries": 2,
+        "retryOn": {"triggers": ["5xx"]},
+        "perRetry": {"timeout": "1s500ms"},
+    }
+    assert policy["circuitBreaker"]["maxParallelRequests"] == 7
+    assert policy["tcpKeepalive"] == {"idleTime": "1m", "interval": "10s", "probes": 3}
+
+
+def test_buffers_have_room_for_converted_bodies_only_with_the_patches() -> None:
+    body = {**RICH, "requests": {"max_body": "4MiB", "max_response": "8MiB"}}
+    found = GatewayConfig.model_validate(body)
+    target = Target("models", "public", "edge", "c:1", listeners=("http",), converts=True)
+    patched, plain = exported(found, target), exported(found)
+    room = {"bufferLimit": (8 << 20) + 5}  # with the prefix of a gRPC message
+    assert spec(patched, "ClientTrafficPolicy")["connection"] == room
+    assert spec(patched, "BackendTrafficPolicy", "sluice.digits.v1")["connection"] == room
+    assert "connection" not in spec(patched, "BackendTrafficPolicy", "sluice.remote.v1")
+    assert "bufferLimit" not in str(plain)
+
+
 @pytest.mark.parametrize(
     ("version", "key"),
     [
