@@ -182,6 +182,16 @@ class Istio(Strict):
         return self
 
     @model_validator(mode="after")
+    def _workloads_are_distinct(self) -> Self:
+        # Two filters in one Envoy ask the callout twice, which refuses the second time.
+        entries = (
+            (("workloads", n), (each.kind, each.namespace, *sorted(each.labels.items())))
+            for n, each in enumerate(self.workloads)
+        )
+        check_distinct(entries, "the same pods are listed twice")
+        return self
+
+    @model_validator(mode="after")
     def _sidecars_are_callers(self) -> Self:
         for n, workload in enumerate(self.workloads):
             if workload.kind == "sidecar" and self.mesh != "callout":

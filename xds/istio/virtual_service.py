@@ -60,13 +60,13 @@ def _decided_routes(
 
     Only what it chose is compared: the path of a gRPC call does not name the model.
     """
+    if istio.mesh == "weights" and not istio.gateways:
+        return
     model, retries = target.model, target.model.retries
     chosen = names.cluster_name(target.model_name, target.version_name)
     match = HTTPMatchRequest(headers={headers.MODEL_SERVICE: StringMatch(exact=chosen)})
     if istio.mesh == "weights":
         match.gateways.extend(istio.gateways)
-    if istio.mesh == "weights" and not istio.gateways:
-        return
     to = [HTTPRouteDestination(destination=destination(target))]
     policy = cors_policy(config.requests.cors_of(model), model.methods)
     changed = _response_headers(config, cors=policy is not None)

@@ -20,6 +20,7 @@ VERSION = {"endpoints": [{"address": "m.example.com:443"}]}
         ({"gateways": ["a/b/c"]}, "write the name of a Gateway"),
         ({"callout": "10.0.0.1:18100"}, "not an IP address"),
         ({"workloads": [{"labels": {}}]}, "at least 1 item"),
+        ({"workloads": [{}, {"labels": {"istio": "ingressgateway"}}]}, "the same pods are listed"),
         ({"workloads": [{"kind": "sidecar"}]}, "only with mesh: callout"),
         ({"service_ports": {"resnet": 80}}, "write the namespace and the name of a service"),
     ],
