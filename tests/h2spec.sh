@@ -10,7 +10,23 @@ VERSION=${H2SPEC_VERSION:-v2.2.1+incompatible}
 H2SPEC=$(command -v h2spec || echo "$CACHE/h2spec")
 if [ ! -x "$H2SPEC" ]; then
     command -v go >/dev/null || { echo "h2spec needs Go to be built, or h2spec on the PATH" >&2; exit 1; }
-    GOBIN="$CACHE" go install "github.com/summerwind/h2spec/cmd/h2spec@$VERSION"
+    # h2spec has no go.mod. Without these versions, Go takes the newest ones, which need a newer Go than Debian 12 has.
+    MODULE=$(mktemp -d)
+    cat >"$MODULE/go.mod" <<END
+module conformance
+
+go 1.19
+
+require (
+	github.com/fatih/color v1.15.0
+	github.com/spf13/cobra v1.7.0
+	github.com/summerwind/h2spec $VERSION
+	golang.org/x/net v0.17.0
+)
+END
+    mkdir -p "$CACHE"
+    (cd "$MODULE" && GOFLAGS=-mod=mod go build -o "$CACHE/h2spec" github.com/summerwind/h2spec/cmd/h2spec)
+    rm -r "$MODULE"
 fi
 
 ADDRESS=$(mktemp)
