@@ -3,7 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import docker
@@ -48,7 +48,9 @@ class Place:
     networks: dict[str, Network]
     volumes: dict[str, str]
     config: str
-    started: list[DockerContainer] = field(default_factory=list)
+    undo: ExitStack
+    """Stops the containers at the end, each also if another one cannot be stopped."""
+    started: list[Container] = field(default_factory=list)
 
     def run(
         self,
@@ -86,8 +88,9 @@ class Place:
         container.ports = {f"{port}/tcp": LOOPBACK for port in ports}
         for name in mounts:
             container.with_volume_mapping(self.volumes[name], MOUNTS[name], "rw")
-        self.started.append(container)
+        self.undo.callback(container.stop)
         started = container.start().get_wrapped_container()
+        self.started.append(started)
         for name in others:
             self.connect(started, name, alias)
         return started
@@ -103,8 +106,7 @@ class Place:
     def logs(self) -> str:
         """What each container said last."""
         found = []
-        for each in self.started:
-            container = each.get_wrapped_container()
+        for container in self.started:
             container.reload()
             said = container.logs(tail=20).decode(errors="replace")
             found.append(f"--- {container.attrs['Args']}: {container.status}\n{said}")
@@ -118,21 +120,21 @@ MOUNTS = {"state": "/var/lib/sluice", "identity": "/run/sluice/identity", "redis
 def place(config: str) -> Iterator[Place]:
     """Networks and volumes, which are removed at the end with all containers."""
     client = connect()
-    networks = {name: Network().create() for name in ("parts", "data")}
-    volumes = {name: client.volumes.create() for name in MOUNTS}
-    made = Place(client, networks, {name: each.name for name, each in volumes.items()}, config)
-    try:
-        yield made
-    except BaseException:
-        print(made.logs())
-        raise
-    finally:
-        for container in made.started:
-            container.stop()
-        for network in networks.values():
-            network.remove()
-        for volume in volumes.values():
-            volume.remove()
+    with ExitStack() as undo:
+        networks, volumes = {}, {}
+        for name in ("parts", "data"):
+            networks[name] = Network().create()
+            undo.callback(networks[name].remove)
+        for name in MOUNTS:
+            volume = client.volumes.create()
+            undo.callback(volume.remove)
+            volumes[name] = volume.name
+        made = Place(client, networks, volumes, config, undo)
+        try:
+            yield made
+        except BaseException:
+            print(made.logs())
+            raise
 
 
 def port(container: Container, inside: int) -> int:
