@@ -7,13 +7,22 @@ headers. So requests whose bodies must be converted are refused.
 from collections.abc import Iterator
 from typing import Final
 
+from envoy_data_plane.envoy.extensions.filters.http.ext_authz.v3 import ExtAuthz
+
 from sluice.config import GatewayConfig
 from sluice.config.addresses import split_host_port
 from sluice.config.istio import Istio, Workload
 from sluice.config.values import format_duration
 from sluice.contract import headers
 from xds.istio.documents import Json, metadata, named_workloads
-from xds.istio.envoy_filters import UNDECIDED, authorizing_filters
+from xds.istio.envoy_patches import (
+    UNDECIDED,
+    callout_patch,
+    connections_patch,
+    envoy_filter,
+    http_filter_patch,
+    packed_json,
+)
 from xds.resources.telemetry import report_format
 
 PROVIDER: Final = "sluice-ext-authz"
@@ -21,6 +30,10 @@ REPORTS: Final = "sluice-reports"
 """Names of the providers in the mesh config."""
 
 POLICY: Final = "sluice-callout"
+ENVOY_FILTER: Final = "sluice-ext-authz"
+"""Names of the objects."""
+
+_EXT_AUTHZ: Final = "envoy.filters.http.ext_authz"
 
 _ABOUT_MODELS: Final = f"{UNDECIDED} || '{headers.MODEL_SERVICE}' in request.headers"
 """Only requests for models (CEL): those with a decision, and those that were refused."""
@@ -30,7 +43,7 @@ def extension_providers(config: GatewayConfig, istio: Istio) -> list[Json]:
     """The providers for `meshConfig.extensionProviders`.
 
     Nothing is admitted without an answer: `failOpen` is off. Envoy must choose the route by the
-    headers that the callout sets (`clearRouteCache`, see `authorizing_filters`).
+    headers that the callout sets (`clearRouteCache`, see `_envoy_filters`).
     """
     host, port = split_host_port(istio.callout)
     service = {"service": host, "port": int(port)}
@@ -58,7 +71,7 @@ def policies(config: GatewayConfig, istio: Istio) -> Iterator[Json]:
         yield _policy(name, istio, workload)
         if config.telemetry.reports.enabled:
             yield _telemetry(name, workload)
-    yield from authorizing_filters(istio)
+    yield from _envoy_filters(istio)
 
 
 def _policy(name: str, istio: Istio, workload: Workload) -> Json:
@@ -99,3 +112,21 @@ def _telemetry(name: str, workload: Workload) -> Json:
             ],
         },
     }
+
+
+def _envoy_filters(istio: Istio) -> Iterator[Json]:
+    """An EnvoyFilter for each workload.
+
+    Istiod does not let Envoy match the route again after the policy: it ignores `clearRouteCache`
+    of the provider (Istio 1.31). Without this filter, all requests are refused: the callout refuses
+    those that name a service themselves.
+    """
+    again = packed_json(ExtAuthz, ExtAuthz(clear_route_cache=True))
+    for name, workload in named_workloads(istio, ENVOY_FILTER):
+        value = {"name": _EXT_AUTHZ, "typed_config": again}
+        patches = [
+            connections_patch(workload),
+            http_filter_patch(workload, _EXT_AUTHZ, "MERGE", value),
+            callout_patch(istio, workload),
+        ]
+        yield envoy_filter(name, workload, patches)

@@ -12,7 +12,6 @@ match the route of a decided request.
 from collections.abc import Iterator
 from typing import Final
 
-import betterproto2
 from envoy_data_plane.envoy.config.accesslog.v3 import (
     AccessLog,
     AccessLogFilter,
@@ -20,8 +19,7 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     HeaderFilter,
     OrFilter,
 )
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster
-from envoy_data_plane.envoy.config.core.v3 import ApiVersion, TypedExtensionConfig
+from envoy_data_plane.envoy.config.core.v3 import ApiVersion
 from envoy_data_plane.envoy.config.ratelimit.v3 import RateLimitServiceConfig
 from envoy_data_plane.envoy.config.route.v3 import (
     FilterConfig,
@@ -36,7 +34,6 @@ from envoy_data_plane.envoy.config.route.v3 import (
     VirtualHost,
 )
 from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
-from envoy_data_plane.envoy.extensions.filters.http.ext_authz.v3 import ExtAuthz
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
     ExtProcOverrides,
     ExtProcPerRoute,
@@ -48,7 +45,6 @@ from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
 from envoy_data_plane.envoy.extensions.filters.http.ratelimit.v3 import RateLimit as RateLimitFilter
 from envoy_data_plane.envoy.extensions.filters.http.ratelimit.v3 import RateLimitPerRoute
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
-    HttpConnectionManager,
     HttpFilter,
 )
 from envoy_data_plane.google.protobuf import Any as PackedMessage
@@ -58,24 +54,24 @@ from sluice.config.addresses import split_host_port
 from sluice.config.istio import Istio, Workload
 from sluice.contract import headers
 from sluice.contract.names import UNDECIDED_ROUTE
-from xds.istio.documents import Json, metadata, named_workloads
-from xds.resources import callout_cluster, grpc_bridge, header_mutations, routes, telemetry
+from xds.istio.documents import Json, named_workloads
+from xds.istio.envoy_patches import (
+    UNDECIDED,
+    callout_patch,
+    connections_patch,
+    envoy_filter,
+    http_filter_patch,
+    patch,
+)
+from xds.resources import grpc_bridge, header_mutations, routes, telemetry
 from xds.resources.data_plane_messages import grpc_service, pack
 from xds.resources.filters import external_processor
-from xds.resources.proto_messages import seconds, serialized
+from xds.resources.proto_messages import seconds
 from xds.static.messages import message_json
 
 NAME: Final = "sluice-callout"
 """The name of the EnvoyFilter. Further ones in a namespace get a number."""
 
-AUTHORIZING_NAME: Final = "sluice-ext-authz"
-"""The name of the EnvoyFilter for policies."""
-
-UNDECIDED: Final = f"xds.route_name == '{UNDECIDED_ROUTE}'"
-"""Whether a request has no decision (CEL)."""
-
-_EXT_AUTHZ: Final = "envoy.filters.http.ext_authz"
-_HTTP: Final = "envoy.filters.network.http_connection_manager"
 _ROUTER: Final = "envoy.filters.http.router"
 
 _CALLOUT: Final = "sluice.callout"
@@ -87,60 +83,13 @@ _MODEL_SERVER: Final = "sluice.model_server"
 _STAGE: Final = 10
 """The stage of our descriptors: the rate limits of other EnvoyFilters have other ones."""
 
-_WORKERS: Final = 100
-"""Pods of the callout that the settings of its cluster assume: all but one may be ejected."""
-
-_CONTEXTS: Final = {"gateway": "GATEWAY", "sidecar": "SIDECAR_OUTBOUND"}
-
 
 def envoy_filters(config: GatewayConfig, istio: Istio) -> list[Json]:
     """An EnvoyFilter for each workload, as Kubernetes objects."""
     return [
-        _envoy_filter(name, workload, list(_patches(config, istio, workload)))
+        envoy_filter(name, workload, _patches(config, istio, workload))
         for name, workload in named_workloads(istio, NAME)
     ]
-
-
-def authorizing_filters(istio: Istio) -> Iterator[Json]:
-    """An EnvoyFilter for each workload that asks the callout by a policy (ext_authz).
-
-    Istiod does not let Envoy match the route again after the policy: it ignores `clearRouteCache`
-    of the provider (Istio 1.31). Without this filter, all requests are refused: the callout refuses
-    those that name a service themselves.
-    """
-    for name, workload in named_workloads(istio, AUTHORIZING_NAME):
-        context = _CONTEXTS[workload.kind]
-        removal = HttpConnectionManager(early_header_mutation_extensions=[_removal()])
-        authorizer: Json = {"name": _HTTP, "subFilter": {"name": _EXT_AUTHZ}}
-        again = _packed_json(ExtAuthz, ExtAuthz(clear_route_cache=True))
-        patches = [
-            _patch(
-                "NETWORK_FILTER",
-                {"context": context, "listener": {"filterChain": {"filter": {"name": _HTTP}}}},
-                "MERGE",
-                {"typed_config": _packed_json(HttpConnectionManager, removal)},
-            ),
-            _patch(
-                "HTTP_FILTER",
-                {"context": context, "listener": {"filterChain": {"filter": authorizer}}},
-                "MERGE",
-                {"name": _EXT_AUTHZ, "typed_config": again},
-            ),
-            _callout_patch(istio, context),
-        ]
-        yield _envoy_filter(name, workload, patches)
-
-
-def _envoy_filter(name: str, workload: Workload, patches: list[Json]) -> Json:
-    return {
-        "apiVersion": "networking.istio.io/v1alpha3",
-        "kind": "EnvoyFilter",
-        "metadata": metadata(name, workload.namespace),
-        "spec": {
-            "workloadSelector": {"labels": dict(workload.labels)},
-            "configPatches": patches,
-        },
-    }
 
 
 def cluster_name(address: str) -> str:
@@ -150,64 +99,30 @@ def cluster_name(address: str) -> str:
 
 
 def _patches(config: GatewayConfig, istio: Istio, workload: Workload) -> Iterator[Json]:
-    context = _CONTEXTS[workload.kind]
     cluster = cluster_name(istio.callout)
-    connections: Json = {"filterChain": {"filter": {"name": _HTTP}}}
-    yield _patch(
-        "NETWORK_FILTER",
-        {"context": context, "listener": connections},
-        "MERGE",
-        {"typed_config": _packed_json(HttpConnectionManager, _connection_manager(config, cluster))},
-    )
-    router: Json = {"name": _HTTP, "subFilter": {"name": _ROUTER}}
-    before_router: Json = {"filterChain": {"filter": router}}
+    yield connections_patch(workload, _reports(config, cluster))
     filters = list(_http_filters(config, istio, cluster))
     for each, _ in filters:
         value = message_json(HttpFilter, bytes(each))
-        match = {"context": context, "listener": before_router}
-        yield _patch("HTTP_FILTER", match, "INSERT_BEFORE", value)
+        yield http_filter_patch(workload, _ROUTER, "INSERT_BEFORE", value)
     settings = _virtual_host(config, istio, {each.name: enabling for each, enabling in filters})
     for domain in istio.hosts:
-        match = {"context": context, "routeConfiguration": {"vhost": {"domainName": domain}}}
-        yield _patch("VIRTUAL_HOST", match, "MERGE", settings)
-    undecided: Json = {"vhost": {"route": {"name": UNDECIDED_ROUTE}}}
-    match = {"context": context, "routeConfiguration": undecided}
-    yield _patch("HTTP_ROUTE", match, "MERGE", _route())
-    yield _callout_patch(istio, context)
+        match: Json = {"routeConfiguration": {"vhost": {"domainName": domain}}}
+        yield patch(workload, "VIRTUAL_HOST", match, "MERGE", settings)
+    match = {"routeConfiguration": {"vhost": {"route": {"name": UNDECIDED_ROUTE}}}}
+    yield patch(workload, "HTTP_ROUTE", match, "MERGE", _route())
+    yield callout_patch(istio, workload)
 
 
-def _patch(kind: str, match: Json, operation: str, value: Json) -> Json:
-    return {
-        "applyTo": kind,
-        "match": match,
-        "patch": {"operation": operation, "value": value},
-    }
-
-
-def _packed_json(kind: type[betterproto2.Message], message: betterproto2.Message) -> Json:
-    """A message of this type as the JSON of a google.protobuf.Any."""
-    return {"@type": pack(message).type_url, **message_json(kind, bytes(message))}
-
-
-def _connection_manager(config: GatewayConfig, cluster: str) -> HttpConnectionManager:
-    """What is added to the HTTP settings of listeners."""
+def _reports(config: GatewayConfig, cluster: str) -> Iterator[AccessLog]:
+    """The access log that reports finished requests to the callout."""
     reports = config.telemetry.reports
-    logs = []
     if reports.enabled:
-        logger = telemetry.report_logger(reports, cluster)
-        logs.append(
-            AccessLog(
-                name="envoy.access_loggers.open_telemetry",
-                filter=_about_models(),
-                typed_config=pack(logger),
-            )
+        yield AccessLog(
+            name="envoy.access_loggers.open_telemetry",
+            filter=_about_models(),
+            typed_config=pack(telemetry.report_logger(reports, cluster)),
         )
-    return HttpConnectionManager(early_header_mutation_extensions=[_removal()], access_log=logs)
-
-
-def _removal() -> TypedExtensionConfig:
-    """Removes internal headers of clients. An Envoy of the mesh accepts names with underscores."""
-    return header_mutations.from_requests(with_underscores=True)
 
 
 def _about_models() -> AccessLogFilter:
@@ -309,15 +224,3 @@ def _route() -> Json:
         cluster_not_found_response_code=RouteActionClusterNotFoundResponseCode.SERVICE_UNAVAILABLE,
     )
     return message_json(Route, bytes(Route(route=nowhere)))
-
-
-def _callout_patch(istio: Istio, context: str) -> Json:
-    """The settings of the cluster by which no request fails because a worker ends.
-
-    Without the circuit breakers: those of a mesh have no limits, unless a DestinationRule has some.
-    """
-    settings = callout_cluster.settings(_WORKERS)
-    settings.ClearField("circuit_breakers")
-    host, port = split_host_port(istio.callout)
-    match = {"context": context, "cluster": {"service": host, "portNumber": int(port)}}
-    return _patch("CLUSTER", match, "MERGE", message_json(Cluster, serialized(settings)))
