@@ -13,6 +13,8 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy" / "compose"
 TEXT = (FOLDER / "gateway.yaml").read_text()
 SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+PARTS = ("control-plane", "callout", "envoy", "prometheus")
+VOLUMES = ["state", *(f"{part}-identity" for part in PARTS)]
 TRACING = re.compile("^  # (tracing: .*)$", re.MULTILINE)
 
 
@@ -54,6 +56,19 @@ def test_prometheus_has_the_jobs_that_the_alerts_and_dashboards_name() -> None:
     assert jobs(FOLDER / "prometheus.yml") == jobs(
         ROOT / "deploy" / "prometheus" / "prometheus.yml"
     )
+
+
+@pytest.mark.parametrize("volume", VOLUMES)
+def test_a_part_has_only_its_own_key(volume: str) -> None:
+    """The volume `state` has the keys that sign tokens and certificates."""
+    mounting = {
+        name
+        for name, service in SERVICES.items()
+        for mount in service.get("volumes", ())
+        if mount.startswith(f"{volume}:")
+    }
+    parts = {"control-plane"} if volume == "state" else {volume.removesuffix("-identity")}
+    assert mounting == {"setup", *parts}
 
 
 def test_grafana_has_no_account_with_a_known_password() -> None:

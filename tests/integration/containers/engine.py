@@ -5,10 +5,12 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import docker
 import docker.errors
 import pytest
+import yaml
 from docker.models.containers import Container
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
@@ -66,7 +68,8 @@ class Place:
     ) -> Container:
         """Start a container with the first of these networks, and connect it to the others.
 
-        It has as few rights as in docker-compose.yml. `mounts`: names of volumes.
+        It has as few rights as in docker-compose.yml. `mounts`: `VOLUME:PATH`, as in that file.
+        Mounts of folders of the machine are left out.
         """
         first, *others = networks
         container = (
@@ -86,8 +89,9 @@ class Place:
             .with_tmpfs_mount("/tmp")
         )
         container.ports = {f"{port}/tcp": LOOPBACK for port in ports}
-        for name in mounts:
-            container.with_volume_mapping(self.volumes[name], MOUNTS[name], "rw")
+        for name, path, *mode in (mount.split(":") for mount in mounts):
+            if name in self.volumes:
+                container.with_volume_mapping(self.volumes[name], path, *mode or ["rw"])
         self.undo.callback(container.stop)
         started = container.start().get_wrapped_container()
         self.started.append(started)
@@ -113,7 +117,8 @@ class Place:
         return "\n".join(found)
 
 
-MOUNTS = {"state": "/var/lib/sluice", "identity": "/run/sluice/identity", "redis": "/data"}
+COMPOSE = yaml.safe_load((Path(__file__).parents[3] / "docker-compose.yml").read_text())
+"""docker-compose.yml."""
 
 
 @contextmanager
@@ -125,7 +130,7 @@ def place(config: str) -> Iterator[Place]:
         for name in ("parts", "data"):
             networks[name] = Network().create()
             undo.callback(networks[name].remove)
-        for name in MOUNTS:
+        for name in COMPOSE["volumes"]:
             volume = client.volumes.create()
             undo.callback(volume.remove)
             volumes[name] = volume.name

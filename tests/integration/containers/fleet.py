@@ -14,6 +14,7 @@ from docker.models.containers import Container
 
 from tests import plain_http
 from tests.integration.containers.engine import (
+    COMPOSE,
     ENVOY,
     EXAMPLES,
     REDIS,
@@ -30,6 +31,7 @@ FIXED = "fixed"
 
 ROOT = Path(__file__).parents[3]
 BALANCER = Path(__file__).with_name("balancer.yaml")
+SERVICES = COMPOSE["services"]
 EVERYWHERE = ("parts", "data")
 """Redis is reached only over the network `data`."""
 
@@ -66,7 +68,12 @@ class Fleet:
         """Start a container of the callout, which has the name `callout` for the Envoys."""
         command = ["callout", "--address", "0.0.0.0:18100", "--metrics", "0.0.0.0:9902"]
         self.containers[name] = self.place.run(
-            SLUICE, command, EVERYWHERE, alias="callout", mounts=["identity"], ports=[9902]
+            SLUICE,
+            command,
+            EVERYWHERE,
+            alias="callout",
+            mounts=SERVICES["callout"]["volumes"],
+            ports=[9902],
         )
 
     def edit(self, change: Callable[[Any], object]) -> None:
@@ -135,7 +142,7 @@ class Fleet:
 def _operator(control_plane: Container, folder: Path) -> ssl.SSLContext:
     """The certificate of the operator, which `setup` has made, copied out of the volume."""
     for name in ("ca.crt", "operator.crt", "operator.key"):
-        (folder / name).write_text(execute(control_plane, "cat", f"/run/sluice/identity/{name}"))
+        (folder / name).write_text(execute(control_plane, "cat", f"/var/lib/sluice/certs/{name}"))
     context = ssl.create_default_context(cafile=folder / "ca.crt")
     context.load_cert_chain(folder / "operator.crt", folder / "operator.key")
     return context
@@ -151,17 +158,23 @@ def fleet(folder: Path) -> Iterator[Fleet]:
     with place(str(folder)) as where:
         made = Fleet(where, folder / "gateway.yaml")
         made.edit(_for_tests)
-        services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-        keys = ("state", "identity")
-        setup = where.run(SLUICE, ["/etc/sluice/setup.sh"], ["parts"], entrypoint="sh", mounts=keys)
+        setup = where.run(
+            SLUICE, ["/etc/sluice/setup.sh"], ["parts"],
+            entrypoint="sh", mounts=SERVICES["setup"]["volumes"],
+        )  # fmt: skip
         assert setup.wait()["StatusCode"] == 0, setup.logs().decode()
         parts = made.containers
-        redis = services["redis"]
+        redis = SERVICES["redis"]
         parts["redis"] = where.run(
-            REDIS, redis["command"], ["data"], alias="redis", mounts=["redis"], user=redis["user"]
+            REDIS,
+            redis["command"],
+            ["data"],
+            alias="redis",
+            mounts=redis["volumes"],
+            user=redis["user"],
         )
         parts["models"] = where.run(
-            EXAMPLES, services["models"]["command"].split(), ["parts"], alias="models"
+            EXAMPLES, SERVICES["models"]["command"].split(), ["parts"], alias="models"
         )
         # First, so that Envoys find its name when they start.
         parts["balancer"] = where.run(
@@ -169,13 +182,19 @@ def fleet(folder: Path) -> Iterator[Fleet]:
             alias="balancer", entrypoint="envoy", ports=[8080, 9901],
         )  # fmt: skip
         parts["control plane"] = where.run(
-            SLUICE, services["control-plane"]["command"], EVERYWHERE,
-            alias="control-plane", mounts=keys, ports=[8081],
+            SLUICE, SERVICES["control-plane"]["command"], EVERYWHERE,
+            alias="control-plane", mounts=SERVICES["control-plane"]["volumes"],
+            ports=[8081],
         )  # fmt: skip
         made.start_callout("callout")
         for name in ("envoy-a", "envoy-b"):
             parts[name] = where.run(
-                ENVOY, ["envoy"], ["parts"], alias=name, mounts=["identity"], ports=[9901]
+                ENVOY,
+                ["envoy"],
+                ["parts"],
+                alias=name,
+                mounts=SERVICES["envoy"]["volumes"],
+                ports=[9901],
             )
         made.headers = {"authorization": f"Bearer {_token(made)}"}
         made.operator = _operator(parts["control plane"], folder)
