@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from protos.route_pb2 import RouteConfiguration
+from sluice.bootstrap import NodeNames
 from sluice.config import GatewayConfig
 from sluice.config.checked import LoadedConfig, check_files
 from sluice.config.errors import unplaced
@@ -136,7 +137,7 @@ class EqualityGateway:
             for spec in (
                 ProcessSpec("model server", argv, [f"127.0.0.1:{self.model_port}"]),
                 plan.callout(self._started, self._directory, None, self._directory),
-                plan.envoy(self._started, self._directory, None, self._directory),
+                plan.envoy(self._started, self._directory, None, self._directory, NodeNames()),
             )
         ]
         for child in children:
