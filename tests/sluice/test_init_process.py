@@ -41,6 +41,9 @@ def ready():
     print("ready", flush=True)
     time.sleep(3600)
 
+# `nohup` and background jobs of a shell ignore some, and a process inherits that.
+for number in signal.SIGHUP, signal.SIGINT:
+    signal.signal(number, signal.SIG_DFL)
 ctypes.CDLL(None).prctl({PR_SET_CHILD_SUBREAPER}, 1)
 sys.exit(run_as_init(globals()[sys.argv[1]]))
 """
