@@ -15,6 +15,7 @@ from protos.ratelimit_pb2 import RateLimitRequest, RateLimitResponse
 from sluice.config.load import load
 from sluice.contract.paths import RATE_LIMIT
 from tests.integration.gateway import Config, Gateway, base_config, bearer, free_ports
+from tests.integration.traffic import meanwhile
 
 IMAGE = (Path(__file__).parents[2] / "examples/digit-7.png").read_bytes()
 DOMAIN = "mesh"
@@ -68,9 +69,8 @@ def config(directory: Path, key_set: str, redis: str) -> Config:
 @contextmanager
 def traffic(gateway: Gateway) -> Iterator[None]:
     """Requests of all kinds in the block: admitted, failing, refused, limited and converted."""
-    stop = threading.Event()
 
-    def send() -> None:
+    def send(stop: threading.Event) -> None:
         with gateway.client() as client, grpc.insecure_channel(_worker(gateway)) as channel:
             for number in count():
                 if stop.wait(0.05):
@@ -78,13 +78,8 @@ def traffic(gateway: Gateway) -> Iterator[None]:
                 _requests(client, number)
                 _hit(channel)
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
+    with meanwhile(send):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _requests(client: httpx.Client, number: int) -> None:
