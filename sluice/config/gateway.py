@@ -219,8 +219,8 @@ MAX_THREADS = 256
 class Drain(Strict):
     """How the Envoy of `sluice envoy` ends after SIGTERM.
 
-    The readiness fails at once, and clients are told to open new connections elsewhere. Envoy ends
-    when it has no open request.
+    The readiness fails at once, so that load balancers choose another Envoy. Responses ask clients
+    to close their connection (`connection: close`, GOAWAY). Envoy ends when it has no open request.
     """
 
     minimum: Duration = Field(

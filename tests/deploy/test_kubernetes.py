@@ -44,7 +44,7 @@ IMAGES = "ghcr.io/sluice-gateway"
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_each_component_can_be_added_to_an_overlay(component: str, tmp_path: Path) -> None:
     objects = render(with_component(tmp_path, component)).objects
-    # Without a namespace, an object goes to that of whoever applies it.
+    # Without a namespace, kubectl uses the namespace of its current context.
     without = [each for each in objects if "namespace" not in each["metadata"]]
     assert {each["kind"] for each in without} <= {"Namespace", "ClusterRole", "ClusterRoleBinding"}
 
