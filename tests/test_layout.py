@@ -167,6 +167,9 @@ DEPENDENCIES = {
         " xds.events xds.istio xds.pipeline xds.protocol xds.rollout xds.sources"
         " xds.sources.endpoints xds.sources.store xds.state xds.tasks"
     ),
+    "video": "",
+    "video.frame": "",
+    "video.source": "sluice.contract video.frame",
     "examples": "protos",
 }
 

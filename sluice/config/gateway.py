@@ -40,6 +40,7 @@ from sluice.config.values import (
     Strict,
     UnixSocket,
 )
+from sluice.config.video import MAX_STREAMS, Videos, VideoService
 from sluice.near_names import did_you_mean
 
 MIN_STREAM_BUFFER = 1 << 14
@@ -373,6 +374,14 @@ class GatewayConfig(Strict):
         description="How an Istio mesh routes the requests of the models. Default: no mesh.",
     )
     models: Models = Field(default_factory=dict, max_length=10_000)
+    video: VideoService | None = Field(
+        None, description="The video service. Default: none, so no model can get video."
+    )
+    videos: Videos = Field(
+        default_factory=dict,
+        max_length=MAX_STREAMS,
+        description="Streams of cameras, by name. Changes take effect at once, for this stream.",
+    )
     assertions: tuple[Assertion, ...] = Field(
         (),
         alias="assert",
@@ -437,6 +446,25 @@ class GatewayConfig(Strict):
                 if name not in self.models:
                     message = f"no model has this name{did_you_mean(name, self.models)}"
                     raise invalid(message, ("node_groups", group, "models", index))
+        return self
+
+    @model_validator(mode="after")
+    def _videos_have_models(self) -> Self:
+        with_video = [name for name, model in self.models.items() if model.video is not None]
+        if self.video is None and (self.videos or with_video):
+            at: KeyPath = ("videos",) if self.videos else ("models", with_video[0], "video")
+            raise invalid("video needs the video service: write video: {}", at)
+        for name, stream in self.videos.items():
+            path: KeyPath = ("videos", name, "model")
+            model = self.models.get(stream.model)
+            if model is None:
+                message = f"no model has this name{did_you_mean(stream.model, self.models)}"
+                raise invalid(message, path)
+            if model.video is None:
+                raise invalid(f"{stream.model} has no video: write video: {{}} in the model", path)
+            if stream.version is not None and stream.version not in model.versions:
+                message = f"the model has no version {stream.version!r}"
+                raise invalid(message, ("videos", name, "version"))
         return self
 
     @model_validator(mode="after")

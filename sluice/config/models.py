@@ -41,6 +41,7 @@ from sluice.config.values import (
     Subpath,
     Text,
 )
+from sluice.config.video_model import ModelVideo
 from sluice.contract.paths import OIP_PREFIX
 
 GrpcMethod = Literal["ModelConfig", "ModelStatistics"]
@@ -423,6 +424,10 @@ class Model(Strict):
         (), max_length=64, description="Outputs of the model that have labels."
     )
 
+    video: ModelVideo | None = Field(
+        None, description="Video for this model. Needs `video` of the gateway. Default: none."
+    )
+
     def prefixes(self, name: str) -> tuple[str, ...]:
         """The path prefixes of the model, which has this name."""
         return (OIP_PREFIX + name, *self.paths)
@@ -515,6 +520,38 @@ class Model(Strict):
         outputs = ((("outputs", n, "name"), each.name) for n, each in enumerate(self.outputs))
         for tensors in (inputs, outputs):
             check_distinct(tensors, "two tensors have the name {value}")
+        return self
+
+    @property
+    def video_input(self) -> TensorInput | None:
+        """The input that gets the frames of a video; None without `video`."""
+        if self.video is None:
+            return None
+        return next((each for each in self.inputs if self._is_video_input(each)), None)
+
+    def _is_video_input(self, declared: TensorInput) -> bool:
+        assert self.video is not None
+        if self.video.input is not None:
+            return declared.name == self.video.input
+        return declared.image is not None or declared.datatype == "BYTES"
+
+    @model_validator(mode="after")
+    def _video_has_an_input(self) -> Self:
+        if self.video is None:
+            return self
+        for name, version in self.versions.items():
+            if version.protocol != "grpc":
+                message = f"frames are sent by gRPC, but version {name} speaks HTTP: write "
+                raise invalid(message + "protocol: grpc, or remove video", ("video",))
+        found = [each for each in self.inputs if self._is_video_input(each)]
+        if len(found) != 1 or (found[0].image is None and found[0].datatype != "BYTES"):
+            message = "name the input for frames: one with image, or a BYTES input for JPEG"
+            raise invalid(message, ("video", "input"))
+        batch = found[0].shape[:1]
+        is_image = found[0].image is not None
+        if self.video.max_batch > 1 and (batch != (-1,) or (is_image and len(found[0].shape) < 4)):
+            message = f"{found[0].name} accepts no batch: write -1 as its first dimension"
+            raise invalid(message, ("video", "max_batch"))
         return self
 
     def _check_mirror_to(self, version: str, at: KeyPath) -> None:

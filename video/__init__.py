@@ -1,0 +1,1 @@
+"""The video service: cameras and uploads become frames, inference requests and events."""
