@@ -132,17 +132,18 @@ lock: install
 	$(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements.lock
 	$(COMPILE) tests/integration/peers/requirements.in --output-file tests/integration/peers/requirements.txt
 	$(COMPILE) pyproject.toml --extra kubernetes --constraint requirements.lock --output-file $(PINNED)/sluice.txt
-	@for group in envoy examples build sbom; do \
+	@for group in envoy video examples build sbom; do \
 		$(COMPILE) $(PINNED)/$$group.in --constraint requirements.lock --output-file $(PINNED)/$$group.txt || exit 1; \
 	done
 
-# Builds the images `sluice`, `sluice-envoy` and `sluice-examples`, with the tag TAG, from the base image BASE.
+# Builds the images `sluice`, `sluice-envoy`, `sluice-video` and `sluice-examples`, with the tag TAG, from the
+# base image BASE.
 # The build uses the certificates and the settings of pip of this machine, if PIP_CERT and
 # PIP_CONFIG_FILE name them. The images do not contain them.
 DOCKER ?= docker
 BASE   ?= debian:bookworm-slim
 TAG    ?= latest
-IMAGES := sluice sluice-envoy sluice-examples
+IMAGES := sluice sluice-envoy sluice-video sluice-examples
 BUILD_IMAGE = DOCKER_BUILDKIT=1 $(DOCKER) build --quiet --file deploy/images/Dockerfile --build-arg BASE=$(BASE) \
 	$(PIP_CERT:%=--secret id=ca,src=%) $(PIP_CONFIG_FILE:%=--secret id=pip,src=%) $(BUILD_OPTIONS)
 

@@ -26,7 +26,7 @@ def pins(file: Path) -> dict[str, tuple[str, frozenset[str]]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["sluice", "envoy", "examples"])
+@pytest.mark.parametrize("name", ["sluice", "envoy", "video", "examples"])
 def test_the_images_have_the_versions_of_the_lock_file(name: str) -> None:
     locked = pins(LOCK)
     images = pins(PINNED / f"{name}.txt")
@@ -42,7 +42,13 @@ def test_the_tools_of_the_build_are_pinned_with_hashes(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "extra"), [("sluice", "kubernetes"), ("envoy", "envoy"), ("examples", "demo")]
+    ("name", "extra"),
+    [
+        ("sluice", "kubernetes"),
+        ("envoy", "envoy"),
+        ("video", "video"),
+        ("examples", "demo"),
+    ],
 )
 def test_the_images_have_all_that_is_imported_there(name: str, extra: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -50,6 +56,13 @@ def test_the_images_have_all_that_is_imported_there(name: str, extra: str) -> No
     if name == "sluice":
         wanted += project["dependencies"]
     assert set(needed(wanted)) <= set(pins(PINNED / f"{name}.txt"))
+
+
+@pytest.mark.parametrize("name", ["sluice", "envoy", "examples"])
+def test_only_the_image_of_the_video_service_has_decoders(name: str) -> None:
+    """FFmpeg reads what clients and cameras send, so it stands apart from keys and decisions."""
+    assert "av" in pins(PINNED / "video.txt")
+    assert "av" not in pins(PINNED / f"{name}.txt")
 
 
 def needed(requirements: list[str], known: set[str] | None = None) -> Iterator[str]:

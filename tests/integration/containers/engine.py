@@ -16,8 +16,8 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
 TAG = os.environ.get("TAG", "latest")
-SLUICE, ENVOY, EXAMPLES = (
-    f"{name}:{TAG}" for name in ("sluice", "sluice-envoy", "sluice-examples")
+SLUICE, ENVOY, VIDEO, EXAMPLES = (
+    f"{name}:{TAG}" for name in ("sluice", "sluice-envoy", "sluice-video", "sluice-examples")
 )
 REDIS = os.environ.get("REDIS_IMAGE", "redis:7.2-bookworm")
 PROMETHEUS = os.environ.get("PROMETHEUS_IMAGE", "prom/prometheus:v3.5.0")
