@@ -170,6 +170,9 @@ DEPENDENCIES = {
     "video": "",
     "video.frame": "",
     "video.source": "sluice.contract video.frame",
+    "video.event": "",
+    "video.output": "protos video.frame",
+    "video.streams": "protos sluice.config sluice.contract",
     "examples": "protos",
 }
 

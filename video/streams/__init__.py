@@ -1,0 +1,1 @@
+"""Running streams: from the frames of a source, through inference, to the events of outputs."""
