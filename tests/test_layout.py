@@ -28,6 +28,7 @@ DEPENDENCIES = {
     "sluice.state_changes": "",
     "sluice.protobuf_fields": "",
     "sluice.restart": "",
+    "sluice.supervision": "sluice.restart",
     "sluice.tls": "",
     "sluice.grpc_credentials": "sluice.tls",
     "sluice.identity": "sluice.config sluice.tls",
@@ -84,7 +85,7 @@ DEPENDENCIES = {
     "extproc.breaker": "extproc.counter_table sluice.config sluice.contract",
     "extproc.telemetry": (
         "extproc.breaker extproc.counter_table extproc.decision extproc.policy extproc.rpc"
-        " protos sluice.config sluice.contract sluice.http sluice.tls"
+        " protos sluice.config sluice.contract sluice.http sluice.supervision sluice.tls"
     ),
     "extproc.protection": (
         "extproc.breaker extproc.counter_table extproc.decision extproc.limits"
@@ -107,8 +108,8 @@ DEPENDENCIES = {
         "extproc.auth extproc.breaker extproc.convert extproc.counter_table extproc.limits"
         " extproc.memory_budget extproc.mirror extproc.policy extproc.protection extproc.rpc"
         " extproc.services extproc.services.ext_proc extproc.telemetry extproc.transport protos"
-        " sluice.config sluice.contract sluice.http sluice.private_folder sluice.restart"
-        " sluice.state_changes sluice.tls sluice.version"
+        " sluice.config sluice.contract sluice.http sluice.private_folder sluice.state_changes"
+        " sluice.supervision sluice.tls sluice.version"
     ),
     "extproc.transport.__main__": "extproc.rpc extproc.services extproc.transport",
     "xds": "",

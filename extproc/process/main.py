@@ -18,12 +18,10 @@ from extproc.process import worker
 from extproc.process.allocator import keep_freed_memory
 from extproc.process.breaker_log import BreakerLog
 from extproc.process.broker import serve_budgets_in_thread
+from extproc.process.callout_worker import SharedSettings, worker_slot
 from extproc.process.shared_table import shared_table
-from extproc.process.stop_signals import stop_signals
-from extproc.process.supervisor import Supervisor
 from extproc.process.telemetry import TelemetrySettings
 from extproc.process.worker import WorkerSettings
-from extproc.process.worker_slot import SharedSettings, WorkerSlot
 from extproc.protection import ProtectionSettings
 from extproc.telemetry import catalog
 from extproc.telemetry.endpoint import MAX_REQUESTS, EndpointSettings, application
@@ -32,6 +30,9 @@ from extproc.telemetry.metrics import Metrics
 from extproc.telemetry.profile import Profiler
 from extproc.telemetry.status import read_status
 from sluice.http.server import serve_in_thread
+from sluice.supervision.stop_signals import stop_signals
+from sluice.supervision.supervisor import Supervisor
+from sluice.supervision.worker_slot import WorkerSlot
 from sluice.version import VERSION
 
 
@@ -92,4 +93,4 @@ def _create_slots(
     keep_freed_memory(os.environ)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([worker.__name__])
-    return [WorkerSlot(settings, shared, context, table) for settings in workers]
+    return [worker_slot(settings, shared, context, table) for settings in workers]

@@ -44,7 +44,6 @@ from extproc.process.metrics import (
     transport_counters,
 )
 from extproc.process.serving import Serving
-from extproc.process.stack_dump import dump_at_signal, stack_file
 from extproc.process.telemetry import TelemetrySettings, WorkerTelemetry
 from extproc.process.traffic_reports import BreakerStates, TrafficReporter
 from extproc.protection import Protection, ProtectionSettings
@@ -62,6 +61,7 @@ from extproc.transport import Tls, TransportLimits, TransportName, serve
 from protos.base_pb2 import Node
 from sluice.contract.names import CALLOUT_AGENT, NODE_CLUSTER
 from sluice.contract.paths import EXT_AUTHZ, EXT_PROC
+from sluice.supervision.stack_dump import dump_at_signal, stack_file
 from sluice.tls import NO_CREDENTIALS, ClientCredentials
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def main(
         level=logging.INFO,
         format=f"%(asctime)s %(levelname)s worker {settings.index}: %(message)s",
     )
-    dump_at_signal(stack_file(telemetry.table, settings.index))
+    dump_at_signal(stack_file(telemetry.table.parent, settings.index))
     # Ctrl-C reaches the whole process group. The supervisor decides when a worker stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_INTERVAL)

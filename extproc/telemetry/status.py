@@ -6,12 +6,12 @@ asked, so a worker that hangs does not delay the status.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from extproc.breaker import BreakerState
 from extproc.counter_table import CounterTable
 from extproc.telemetry import catalog
 from extproc.telemetry.exposition import find_series
+from sluice.supervision.worker_status import WorkerStatus
 
 _GAUGES = (
     catalog.BREAKER_STATE,
@@ -36,26 +36,6 @@ class BreakerStatus:
     state: str
     error_rate: float | None
     requests: int
-
-
-WorkerState = Literal["starting", "running", "silent", "hung", "down"]
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStatus:
-    """State of one worker.
-
-    `starting`: no heartbeat yet; `silent`: the latest heartbeat is more than a second old; `hung`:
-    the supervisor kills the process; `down`: no process runs. `silence` is the time in seconds
-    since the latest heartbeat or the start. It is None, as `pid`, while no process runs. `serving`:
-    the worker has a policy, listens, and does not drain.
-    """
-
-    worker: int
-    state: WorkerState
-    pid: int | None
-    silence: float | None
-    serving: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,17 @@ from multiprocessing.connection import Connection
 
 from extproc.counter_table import CounterTable
 from extproc.process.heartbeat import Heartbeat
-from extproc.process.stack_dump import dump_at_signal, stack_file
 from extproc.process.telemetry import TelemetrySettings
 from extproc.process.worker import WorkerSettings
 from extproc.protection import ProtectionSettings
+from sluice.supervision.stack_dump import dump_at_signal, stack_file
 
 
 def deadlocked(
     settings: WorkerSettings, telemetry: TelemetrySettings, _: ProtectionSettings, __: Connection
 ) -> None:
     """A callback on the event loop waits for a lock that nobody releases."""
-    dump_at_signal(stack_file(telemetry.table, settings.index))
+    dump_at_signal(stack_file(telemetry.table.parent, settings.index))
     asyncio.run(_beat_and_block(telemetry, settings.index))
 
 
@@ -41,7 +41,7 @@ def stopped(
     settings: WorkerSettings, telemetry: TelemetrySettings, _: ProtectionSettings, __: Connection
 ) -> None:
     """A process that is stopped after its first heartbeat."""
-    dump_at_signal(stack_file(telemetry.table, settings.index))
+    dump_at_signal(stack_file(telemetry.table.parent, settings.index))
     Heartbeat(CounterTable(telemetry.table, settings.index)).beat()
     _ready(telemetry)
     os.kill(os.getpid(), signal.SIGSTOP)
@@ -51,7 +51,7 @@ def without_loop(
     settings: WorkerSettings, telemetry: TelemetrySettings, _: ProtectionSettings, __: Connection
 ) -> None:
     """A process that hangs before its event loop runs."""
-    dump_at_signal(stack_file(telemetry.table, settings.index))
+    dump_at_signal(stack_file(telemetry.table.parent, settings.index))
     _wait_for_a_lock_that_nobody_releases(telemetry)
 
 

@@ -17,16 +17,18 @@ from pathlib import Path
 import pytest
 
 from extproc.counter_table import CounterTable, create
-from extproc.process.heartbeat import CHECK_INTERVAL, Heartbeat
-from extproc.process.stack_dump import read_dump, stack_file
+from extproc.process.callout_worker import SharedSettings, WorkerMain, worker_slot
+from extproc.process.heartbeat import Heartbeat
 from extproc.process.telemetry import TelemetrySettings
 from extproc.process.worker import WorkerSettings
-from extproc.process.worker_slot import START_TIMEOUT, SharedSettings, WorkerMain, WorkerSlot
 from extproc.protection import ProtectionSettings
 from extproc.telemetry import catalog
 from extproc.telemetry.exposition import find_series
 from extproc.telemetry.metrics import Counter, Gauge
 from sluice.restart import MIN_RESTART_DELAY
+from sluice.supervision.silence import CHECK_INTERVAL
+from sluice.supervision.stack_dump import read_dump, stack_file
+from sluice.supervision.worker_slot import START_TIMEOUT, WorkerSlot
 from tests.extproc.process import silent_workers
 from tests.extproc.process.silent_workers import deadlocked, ending, stopped, without_loop
 
@@ -64,7 +66,7 @@ def new_slot(path: Path, table: CounterTable) -> Iterator[Create]:
             settings = WorkerSettings(0, "unix:unused", "unused", "asyncio", 0.0, 1 << 20)
             context = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload([silent_workers.__name__])
-            slot = WorkerSlot(settings, shared, context, table)
+            slot = worker_slot(settings, shared, context, table)
             stack.callback(slot.kill)
             return slot
 
@@ -164,7 +166,7 @@ def test_a_deadlocked_worker_is_killed_with_its_stacks_in_the_log_and_replaced(
     assert metric(table, catalog.WORKER_UP) == 0
     assert metric(table, catalog.WORKER_HANGS) == 1
     deadline = time.monotonic() + WAIT
-    while "in _beat_and_block" not in read_dump(stack_file(path, 0)):
+    while "in _beat_and_block" not in read_dump(stack_file(path.parent, 0)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     pass_time(slot, 1.0)

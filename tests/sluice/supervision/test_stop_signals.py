@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from extproc.process.stop_signals import stop_signals
+from sluice.supervision.stop_signals import stop_signals
 
 HANG = 10.0
 """Seconds after which a wait fails the test."""

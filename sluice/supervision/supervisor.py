@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from typing import Protocol
 
-from extproc.process.worker_slot import WorkerSlot
+from sluice.supervision.worker_slot import WorkerSlot
 
 KILL_GRACE = 1.0
 """Seconds between the drain timeout and the kill of a worker that still runs."""

@@ -19,9 +19,9 @@ MAX_DUMP = 32 << 10
 """Maximum bytes of a dump that are read."""
 
 
-def stack_file(table: Path, worker: int) -> Path:
-    """The file for the stacks of a worker: in the private directory of the shared table."""
-    return table.with_name(f"stacks-{worker}")
+def stack_file(folder: Path, worker: int) -> Path:
+    """The file for the stacks of a worker, in a private folder of the supervisor."""
+    return folder / f"stacks-{worker}"
 
 
 def dump_at_signal(path: Path) -> None:

@@ -7,19 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Protocol
 
-from extproc.counter_table import CounterTable
-from extproc.process import worker
-from extproc.process.heartbeat import CHECK_INTERVAL, HeartbeatReader, Silence
-from extproc.process.serving import ServingReader
-from extproc.process.stack_dump import DUMP_TIMEOUT, read_dump, request_dump, stack_file
-from extproc.process.telemetry import TelemetrySettings
-from extproc.process.worker import WorkerSettings
-from extproc.protection import ProtectionSettings
-from extproc.telemetry import catalog
-from extproc.telemetry.metrics import Metrics
-from extproc.telemetry.status import WorkerState, WorkerStatus
 from sluice.restart import RestartBackoff
+from sluice.supervision.silence import CHECK_INTERVAL, Silence
+from sluice.supervision.stack_dump import DUMP_TIMEOUT, read_dump, request_dump
+from sluice.supervision.worker_status import WorkerState, WorkerStatus
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +24,45 @@ to import modules on a slow machine."""
 SILENT_AFTER = 1.0
 """Seconds without a heartbeat after which the status of a worker is `silent`."""
 
-WorkerMain = Callable[[WorkerSettings, TelemetrySettings, ProtectionSettings, Connection], None]
+
+class WorkerRecord(Protocol):
+    """What a slot reads of its worker, and what it records."""
+
+    def heartbeats(self) -> int:
+        """A count that grows as long as the worker's event loop runs."""
+
+    def is_serving(self, pid: int) -> bool:
+        """Whether this process of the worker says that it serves. Any thread may ask."""
+
+    def started(self) -> None:
+        """A process runs."""
+
+    def hung(self) -> None:
+        """The process hangs, and is killed."""
+
+    def ended(self) -> None:
+        """No process runs."""
+
+    def silent(self, seconds: float) -> None:
+        """Silence of the process at the latest look."""
 
 
 @dataclass(frozen=True, slots=True)
-class SharedSettings:
-    """Settings that all workers of a supervisor have in common.
+class SlotSettings:
+    """Settings of one slot.
 
-    A worker that is silent for `hang_timeout` seconds is replaced. `main` runs in each process.
+    `main` runs in each process, with `arguments` and the lifeline: a pipe that ends with the
+    supervisor. `stack_file`: the file for the stacks of the process. Times are in seconds: a worker
+    that is silent for `hang_timeout` is replaced, and may take `drain_timeout` to drain.
     """
 
-    telemetry: TelemetrySettings
-    protection: ProtectionSettings
+    index: int
+    name: str
+    main: Callable[..., None]
+    arguments: tuple[object, ...]
+    stack_file: Path
+    drain_timeout: float
     hang_timeout: float
-    main: WorkerMain = worker.main
 
 
 class WorkerSlot:
@@ -54,22 +73,11 @@ class WorkerSlot:
     """
 
     def __init__(
-        self,
-        settings: WorkerSettings,
-        shared: SharedSettings,
-        context: ForkServerContext,
-        table: CounterTable,
+        self, settings: SlotSettings, context: ForkServerContext, record: WorkerRecord
     ) -> None:
         self._settings = settings
-        self._shared = shared
         self._context = context
-        metrics, label = Metrics(table), str(settings.index)
-        self._starts = metrics.counter(catalog.WORKER_STARTS, label)
-        self._hangs = metrics.counter(catalog.WORKER_HANGS, label)
-        self._up = metrics.gauge(catalog.WORKER_UP, label)
-        self._silence_gauge = metrics.gauge(catalog.WORKER_SILENCE, label)
-        self._heartbeats = HeartbeatReader(table)
-        self._serving = ServingReader(table)
+        self._record = record
         self._silence = Silence(0.0, 0)
         self._backoff = RestartBackoff()
         self._process: ForkServerProcess | None = None
@@ -103,11 +111,11 @@ class WorkerSlot:
 
     @property
     def is_serving(self) -> bool:
-        """Whether the process has a policy, listens, and does not drain. Any thread may read it."""
+        """Whether the process has a config, listens, and does not drain. Any thread may read it."""
         pid = self.pid
         if pid is None or self._hung:
             return False
-        return self._serving.is_serving(self._settings.index, pid)
+        return self._record.is_serving(pid)
 
     def _state(self, silence: Silence) -> WorkerState:
         if self._hung:
@@ -119,7 +127,7 @@ class WorkerSlot:
     def start(self, now: float) -> None:
         """Start the process. If the system has no files or memory for it, try again later."""
         # The process continues the count of its predecessor.
-        self._silence = Silence(now, self._heartbeats.count(self._settings.index))
+        self._silence = Silence(now, self._record.heartbeats())
         self._hung = False
         try:
             self._start_process()
@@ -129,18 +137,17 @@ class WorkerSlot:
             log.error("worker %d cannot be started: %s", self._settings.index, reason)
             return
         self._schedule(now + CHECK_INTERVAL, self._check)
-        self._starts.add()
-        self._up.set(1)
+        self._record.started()
 
     def _start_process(self) -> None:
         """Start the process. It stops when this end of its lifeline is closed."""
-        shared, index = self._shared, self._settings.index
-        stack_file(shared.telemetry.table, index).unlink(missing_ok=True)
+        settings = self._settings
+        settings.stack_file.unlink(missing_ok=True)
         worker_end, lifeline = self._context.Pipe(duplex=False)
         process = self._context.Process(
-            target=shared.main,
-            args=(self._settings, shared.telemetry, shared.protection, worker_end),
-            name=f"callout-{index}",
+            target=settings.main,
+            args=(*settings.arguments, worker_end),
+            name=f"{settings.name}-{settings.index}",
         )
         try:
             process.start()
@@ -158,8 +165,7 @@ class WorkerSlot:
         assert lifeline is not None
         self._process = self._lifeline = self.pid = self.deadline = None
         process.join()
-        self._up.set(0)
-        self._silence_gauge.clear()
+        self._record.ended()
         if not self._stopping:
             delay = self._backoff.delay_after(now - self._silence.started_at)
             self._schedule(now + delay, self.start)
@@ -194,9 +200,9 @@ class WorkerSlot:
 
     def _check(self, now: float) -> None:
         """Look at the heartbeats. A process that has been silent for too long hangs."""
-        silence, timeout = self._silence, self._shared.hang_timeout
-        silence.look(now, self._heartbeats.count(self._settings.index))
-        self._silence_gauge.set(silence.seconds)
+        silence, timeout = self._silence, self._settings.hang_timeout
+        silence.look(now, self._record.heartbeats())
+        self._record.silent(silence.seconds)
         if not silence.has_beaten:
             timeout = max(timeout, START_TIMEOUT)
         if silence.seconds < timeout:
@@ -211,8 +217,7 @@ class WorkerSlot:
             self._settings.index, self.pid, self._silence.seconds,
         )  # fmt: skip
         self._hung = True
-        self._hangs.add()
-        self._up.set(0)
+        self._record.hung()
         request_dump(self.pid)
         self._schedule(now + DUMP_TIMEOUT, self._kill_hung)
 
@@ -220,7 +225,7 @@ class WorkerSlot:
         """Log the stacks and end the process. Its exit schedules the restart."""
         assert self._process is not None
         index = self._settings.index
-        stacks = read_dump(stack_file(self._shared.telemetry.table, index))
+        stacks = read_dump(self._settings.stack_file)
         unknown = "it wrote no stacks, so the process is stopped or waits in the kernel"
         log.error("worker %d is killed; its stacks:\n%s", index, stacks or unknown)
         self.deadline = None

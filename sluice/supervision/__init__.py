@@ -1,0 +1,1 @@
+"""Runs worker processes: starts them, replaces those that end or hang, and drains them."""
