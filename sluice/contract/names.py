@@ -43,6 +43,16 @@ CALLOUT_AGENT: Final = "sluice-callout"
 """`Node.user_agent_name` of workers."""
 
 
+VIDEO_AGENT: Final = "sluice-video"
+"""`Node.user_agent_name` of workers of the video service."""
+
+VIDEO_TYPE_URL: Final = "type.googleapis.com/sluice.video.v1.VideoConfig"
+"""Type URL of the config that workers of the video service subscribe to over ADS."""
+
+VIDEO_SETTINGS: Final = "settings"
+"""The resource of the type VideoConfig with the settings that all workers share."""
+
+
 STAGED: Final = "staged/"
 """Prefix of the names of resources of the type Policy that belong to the staged policy."""
 
@@ -59,6 +69,16 @@ name must not be one of another application."""
 def policy_model(model: str) -> str:
     """The name of the resource of the type Policy with a model."""
     return f"model/{model}"
+
+
+def video_model(model: str) -> str:
+    """The name of the resource of the type VideoConfig with a model."""
+    return f"model/{model}"
+
+
+def video_stream(stream: str) -> str:
+    """The name of the resource of the type VideoConfig with a stream."""
+    return f"stream/{stream}"
 
 
 def cluster_name(model: str, version: str) -> str:

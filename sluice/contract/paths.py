@@ -46,6 +46,16 @@ OBSERVATION_METHOD: Final = "StreamReports"
 OBSERVATIONS: Final = f"/{OBSERVATION_SERVICE}/{OBSERVATION_METHOD}"
 """Method of the control plane that workers call with what they have seen."""
 
+VIDEO_SERVICE: Final = "sluice.video.v1.VideoAnalysis"
+VIDEO_ANALYZE: Final = "Analyze"
+VIDEO_WATCH: Final = "Watch"
+"""Methods of the video service that clients call, through the gateway."""
+
+VIDEO_REPORT_SERVICE: Final = "sluice.video.v1.VideoReports"
+VIDEO_REPORT_METHOD: Final = "StreamReports"
+VIDEO_REPORTS: Final = f"/{VIDEO_REPORT_SERVICE}/{VIDEO_REPORT_METHOD}"
+"""Method of the control plane that workers of the video service call with their streams."""
+
 EXT_PROC: Final = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 EXT_AUTHZ: Final = "/envoy.service.auth.v3.Authorization/Check"
 INSPECT: Final = "/sluice.protection.v1.ProtectionService/Inspect"
