@@ -1,6 +1,21 @@
 """Reasons for which a video stream or the analysis of a frame fails."""
 
 from enum import StrEnum
+from typing import Final
+
+VIDEO_TYPES: Final = (
+    "image/jpeg",
+    "multipart/mixed",
+    "multipart/x-mixed-replace",
+    "video/h264",
+    "video/h265",
+    "video/hevc",
+    "video/mjpeg",
+    "video/mp2t",
+    "video/mp4",
+    "video/x-motion-jpeg",
+)
+"""Media types of uploads, without parameters. `image/jpeg` is a sequence of JPEG images."""
 
 
 class VideoReason(StrEnum):
