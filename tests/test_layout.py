@@ -41,6 +41,7 @@ DEPENDENCIES = {
         " sluice.version"
     ),
     "sluice.images": "sluice.config",
+    "sluice.tensors": "protos sluice.config",
     "sluice.data": "",
     "sluice.output": "",
     "sluice.certificates": "sluice.output",
@@ -69,7 +70,7 @@ DEPENDENCIES = {
     "extproc.convert": (
         "extproc.memory_budget extproc.problem extproc.segments protos"
         " sluice.config sluice.contract sluice.garbage_collection sluice.images"
-        " sluice.protobuf_fields"
+        " sluice.protobuf_fields sluice.tensors"
     ),
     "extproc.policy": (
         "extproc.auth extproc.convert extproc.rpc extproc.transport protos sluice.config"
@@ -93,7 +94,7 @@ DEPENDENCIES = {
     ),
     "extproc.mirror": (
         "extproc.breaker extproc.convert extproc.framing extproc.memory_budget extproc.policy"
-        " protos sluice.contract"
+        " protos sluice.contract sluice.tensors"
     ),
     "extproc.services": (
         "extproc.decision extproc.limits extproc.policy extproc.problem extproc.protection"

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from extproc.convert.errors import ConversionError, quoted
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.tensor import Raw, pack_bytes, unpack_bytes
+from extproc.convert.tensor import pack_bytes, unpack_bytes
 from sluice.contract.reasons import Reason
-
-Array = npt.NDArray[np.generic]
+from sluice.tensors.datatypes import Raw
+from sluice.tensors.elements import Array, array
 
 # struct checks the range of each element, and is faster than numpy with a list.
 _FORMATS = {
@@ -22,15 +22,6 @@ _FORMATS = {
     "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
     "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q",
     "FP16": "e", "BF16": "f", "FP32": "f", "FP64": "d",
-}  # fmt: skip
-
-_DTYPES: dict[str, np.dtype[np.generic]] = {
-    "BOOL": np.dtype("?"),
-    "UINT8": np.dtype("u1"), "UINT16": np.dtype("<u2"),
-    "UINT32": np.dtype("<u4"), "UINT64": np.dtype("<u8"),
-    "INT8": np.dtype("i1"), "INT16": np.dtype("<i2"),
-    "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8"),
-    "FP16": np.dtype("<f2"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
 }  # fmt: skip
 
 # Exact types: in Python bool is a subclass of int, but in V2 true is not an integer.
@@ -117,20 +108,6 @@ def json_values(raw: Raw, datatype: str, field: str) -> Array:
     if datatype == "BYTES":
         return np.array([item.decode() for item in unpack_bytes(raw, field)], dtype=object)
     return array(raw, datatype)
-
-
-def array(raw: Raw, datatype: str) -> Array:
-    """A flat array of raw elements; BF16 becomes FP32. Raises ValueError if one is incomplete."""
-    if datatype == "BOOL":
-        # A numpy bool other than 0 and 1 is undefined behavior.
-        return np.frombuffer(raw, dtype=np.uint8).astype(np.bool_)
-    if datatype == "BF16":
-        wide = np.frombuffer(raw, dtype=np.uint16).astype(np.uint32) << np.uint32(16)
-        single: Array = wide.view(np.float32)
-        return single
-    values: Array = np.frombuffer(raw, dtype=_DTYPES[datatype])
-    # orjson reads elements through aligned pointers.
-    return values if values.flags.aligned else values.copy()
 
 
 def to_bf16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:

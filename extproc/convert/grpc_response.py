@@ -15,19 +15,15 @@ from extproc.convert.errors import (
 )
 from extproc.convert.inference import InferenceResponse
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.protobuf import CONTENTS, parse_response, read_parameters
+from extproc.convert.protobuf import parse_response, read_parameters
 from extproc.convert.protobuf_wire import RESPONSE
-from extproc.convert.response_elements import fitting_shape, raw_data
-from extproc.convert.tensor import (
-    DATATYPES,
-    MAX_OUTPUT_DIMENSIONS,
-    Tensor,
-    raw_element_count,
-)
+from extproc.convert.response_elements import raw_data
+from extproc.convert.tensor import Tensor, raw_element_count
 from protos import inference_pb2 as v2
 from sluice.contract.reasons import Reason
-
-Output = v2.ModelInferResponse.InferOutputTensor
+from sluice.tensors.contents import Output, raw_contents
+from sluice.tensors.datatypes import CONTENTS, DATATYPES
+from sluice.tensors.shapes import MAX_OUTPUT_DIMENSIONS, fitting_shape
 
 
 def read_response(body: bytes, limits: ConversionLimits) -> InferenceResponse:
@@ -57,22 +53,10 @@ def read_response(body: bytes, limits: ConversionLimits) -> InferenceResponse:
 
 
 def _raw_contents(entries: list[Output], raw: list[bytes]) -> Sequence[bytes | None]:
-    """The raw contents of each output; None if it has typed contents instead."""
-    if len(raw) == len(entries) and all(raw):
-        return raw
-    typed = [_has_contents(entry) for entry in entries]
-    if len(raw) == len(typed):
-        return [None if has and not data else data for has, data in zip(typed, raw, strict=True)]
-    if len(raw) == typed.count(False):
-        contents = iter(raw)
-        return [None if has else next(contents) for has in typed]
-    if raw:
-        raise bad_model_response(f"has {len(typed)} outputs, but {len(raw)} raw contents")
-    return [None] * len(typed)
-
-
-def _has_contents(entry: Output) -> bool:
-    return bool(entry.HasField("contents") and entry.contents.ListFields())
+    try:
+        return raw_contents(entries, raw)
+    except ValueError as error:
+        raise bad_model_response(str(error)) from None
 
 
 def _tensor(entry: Output, raw: bytes | None, field: str) -> Tensor:

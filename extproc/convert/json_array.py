@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import orjson
 
-from extproc.convert.elements import CHUNK, Array
+from extproc.convert.elements import CHUNK
+from sluice.tensors.elements import Array
 
 
 def json_array(values: Array) -> bytes:

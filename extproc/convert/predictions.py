@@ -7,11 +7,11 @@ from itertools import takewhile
 
 import numpy as np
 
-from extproc.convert.elements import Array, array
 from extproc.convert.errors import response_too_large
 from extproc.convert.inference import InferenceResponse
 from extproc.convert.json_array import json_array, json_object, json_rows
 from extproc.convert.tensor import Tensor, unpack_bytes
+from sluice.tensors.elements import Array, array
 
 _MAX_EMPTY_ARRAYS = 1 << 16
 """Arrays without elements in a document. A server can name any number of them in a shape, and they

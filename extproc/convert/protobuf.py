@@ -22,7 +22,6 @@ from extproc.convert.signature import Signature, check_datatype, check_entry_cou
 from extproc.convert.tensor import (
     Parameter,
     Parameters,
-    Raw,
     Tensor,
     check_dimensions,
     raw_element_count,
@@ -32,18 +31,7 @@ from protos import inference_pb2 as v2
 from protos import tensor_pb2
 from sluice.contract.reasons import Reason
 from sluice.protobuf_fields import field_head
-
-CONTENTS = {
-    "BOOL": "bool_contents",
-    "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
-    "INT64": "int64_contents",
-    "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents",
-    "UINT64": "uint64_contents",
-    "FP32": "fp32_contents",
-    "FP64": "fp64_contents",
-    "BYTES": "bytes_contents",
-}  # fmt: skip
-"""The field of InferTensorContents for each datatype. FP16 and BF16 have none."""
+from sluice.tensors.datatypes import CONTENTS, Raw
 
 _RAW_INPUTS = v2.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 

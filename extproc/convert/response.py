@@ -7,14 +7,16 @@ import numpy as np
 import orjson
 
 from extproc.convert.binary import BINARY_DATA_SIZE
-from extproc.convert.elements import Array, json_values
+from extproc.convert.elements import json_values
 from extproc.convert.inference import InferenceResponse, ResponseOptions
 from extproc.convert.json_array import json_array
-from extproc.convert.labels import TopClasses
 from extproc.convert.predictions import predictions
 from extproc.convert.signature import Signature
-from extproc.convert.tensor import Raw, Tensor, unpack_bytes
+from extproc.convert.tensor import Tensor, unpack_bytes
 from sluice.config.tensors import TensorOutput
+from sluice.tensors.datatypes import Raw
+from sluice.tensors.elements import Array, array
+from sluice.tensors.labels import Classes, TopClasses
 
 _BASE64 = {"content_type": "base64"}
 
@@ -86,9 +88,16 @@ def _output(
         entry["parameters"] = {**tensor.parameters, **_BASE64}
         entry["data"] = orjson.Fragment(json_array(_base64(tensor)))
     declared = labeled.get(tensor.name)
-    if declared is not None and (classes := top.of_tensor(tensor, declared)):
+    if declared is not None and (classes := _classes(tensor, declared, top)):
         entry["top_k"] = classes
     return entry
+
+
+def _classes(tensor: Tensor, declared: TensorOutput, top: TopClasses) -> Classes:
+    if tensor.datatype == "BYTES":
+        return []
+    values = array(tensor.data, tensor.datatype)
+    return top.of_array(values, tensor.datatype, tensor.shape, declared)
 
 
 def _base64(tensor: Tensor) -> Array:

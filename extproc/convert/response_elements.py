@@ -1,4 +1,4 @@
-"""Reads the elements and shapes of model servers' responses leniently.
+"""Reads the elements of model servers' responses leniently.
 
 Requests are read strictly (`elements`): a client learns of its mistake at once. A client can do
 nothing about the mistakes of a server.
@@ -7,13 +7,11 @@ nothing about the mistakes of a server.
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from extproc.convert.elements import CHUNK, pack, to_bf16
-from extproc.convert.tensor import DATATYPES, element_count
 from sluice.config.tensors import INTEGER_DATATYPES
-
-Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+from sluice.tensors.datatypes import DATATYPES
+from sluice.tensors.labels import Floats
 
 
 def integers(values: Sequence[object]) -> list[int]:
@@ -57,21 +55,6 @@ def _chunk(values: Sequence[object], datatype: str, field: str) -> bytes:
         return np.where(np.isfinite(single), to_bf16(single), upper).astype("<u2").tobytes()
     with np.errstate(over="ignore"):
         return numbers.astype({"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}[datatype]).tobytes()
-
-
-def fitting_shape(sizes: tuple[int, ...], count: int) -> tuple[int, ...] | None:
-    """The sizes, with one -1 replaced by what is left; None if they do not fit `count` elements.
-
-    A server may omit the shape of a flat array.
-    """
-    if not sizes:
-        return (count,) if count != 1 else ()
-    product, smallest = element_count(sizes), min(sizes)
-    if smallest >= 0:
-        return sizes if product == count else None
-    if smallest == -1 and sizes.count(-1) == 1 and product < 0 and count % product == 0:
-        return tuple([count // -product if size == -1 else size for size in sizes])
-    return None
 
 
 def _integer(value: object) -> int:

@@ -11,18 +11,19 @@ from collections.abc import Mapping
 import numpy as np
 import orjson
 
-from extproc.convert.elements import Array, flatten
+from extproc.convert.elements import flatten
 from extproc.convert.errors import ConversionError, bad_model_response, response_too_large
 from extproc.convert.json_array import json_list
 from extproc.convert.json_document import checked_size, without_bom
-from extproc.convert.labels import MAX_CLASSES, Classes, TopClasses
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.predictions import in_shape, write_predictions
-from extproc.convert.response_elements import fitting_shape, floats, integers
+from extproc.convert.response_elements import floats, integers
 from extproc.convert.signature import Signature
-from extproc.convert.tensor import MAX_OUTPUT_DIMENSIONS
 from sluice.config.tensors import INTEGER_DATATYPES, TensorOutput
 from sluice.garbage_collection import without_collection
+from sluice.tensors.elements import Array
+from sluice.tensors.labels import MAX_CLASSES, Classes, TopClasses
+from sluice.tensors.shapes import MAX_OUTPUT_DIMENSIONS, fitting_shape
 
 Document = dict[str, object]
 

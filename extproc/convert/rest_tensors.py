@@ -9,15 +9,11 @@ from extproc.convert.binary import BINARY_DATA_SIZE, json_length
 from extproc.convert.elements import flatten, pack_texts
 from extproc.convert.errors import ConversionError
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.response_elements import fitting_shape, raw_data
+from extproc.convert.response_elements import raw_data
 from extproc.convert.rest_response import Document, of_response, output_shape, read_document
-from extproc.convert.tensor import (
-    DATATYPES,
-    MAX_OUTPUT_DIMENSIONS,
-    Raw,
-    Tensor,
-    raw_element_count,
-)
+from extproc.convert.tensor import Tensor, raw_element_count
+from sluice.tensors.datatypes import DATATYPES, Raw
+from sluice.tensors.shapes import MAX_OUTPUT_DIMENSIONS, fitting_shape
 
 
 def read_tensors(

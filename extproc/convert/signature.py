@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from extproc.convert.errors import ConversionError, quoted, shape_text
 from extproc.convert.inference import InferenceRequest, RequestedOutput
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.tensor import DATATYPES, Tensor, element_count, raw_element_count
+from extproc.convert.tensor import Tensor, raw_element_count
 from sluice.config.tensors import TensorInput, TensorOutput
 from sluice.contract.reasons import Reason
+from sluice.tensors.datatypes import DATATYPES
+from sluice.tensors.shapes import element_count
 
 
 @dataclass(frozen=True, slots=True)

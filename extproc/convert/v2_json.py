@@ -20,8 +20,9 @@ from extproc.convert.json_document import (
 )
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.signature import check_bytes_count, check_datatype, check_entry_count
-from extproc.convert.tensor import Parameters, Tensor, check_dimensions, element_count
+from extproc.convert.tensor import Parameters, Tensor, check_dimensions
 from sluice.contract.reasons import Reason
+from sluice.tensors.shapes import element_count
 
 _REQUEST_MEMBERS = frozenset(("id", "parameters", "inputs", "outputs"))
 _TENSOR_MEMBERS = frozenset(("name", "shape", "datatype", "data", "parameters"))

@@ -19,8 +19,8 @@ from extproc.framing import PREFIX, PREFIX_SIZE
 from extproc.mirror.answer import Answer
 
 if TYPE_CHECKING:
-    from extproc.convert.elements import Array
     from extproc.convert.tensor import Tensor
+    from sluice.tensors.elements import Array
 
 _NOT_NUMBERS: Final = ("BYTES", "BOOL")
 _FLOATS: Final = ("FP16", "BF16", "FP32", "FP64")
@@ -155,7 +155,7 @@ def _same_classes(one: "Tensor", other: "Tensor") -> bool:
 
 
 def _numbers(tensor: "Tensor") -> "Array":
-    from extproc.convert.elements import array
+    from sluice.tensors.elements import array
 
     return array(tensor.data, tensor.datatype)
 

@@ -8,11 +8,11 @@ import pytest
 
 from extproc.convert import ConversionError, Converters, ResponseOptions
 from extproc.convert.converter import Converter
-from extproc.convert.labels import MAX_CLASSES
 from extproc.convert.limits import DEFAULT
 from protos import inference_pb2 as v2
 from sluice.config.tensors import TensorOutput
 from sluice.contract.reasons import Reason
+from sluice.tensors.labels import MAX_CLASSES
 from tests.extproc.convert.payloads import model, tensor_input
 
 LABELS = (TensorOutput(name="y", labels=("cat", "dog"), top_k=2),)

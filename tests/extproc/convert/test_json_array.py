@@ -4,8 +4,9 @@ import numpy as np
 import orjson
 import pytest
 
-from extproc.convert.elements import CHUNK, Array
+from extproc.convert.elements import CHUNK
 from extproc.convert.json_array import json_array, json_object, json_rows
+from sluice.tensors.elements import Array
 
 LONG = 3 * CHUNK
 SHAPES = [

@@ -1,14 +1,15 @@
-"""Finds the classes with the highest scores in an output with labels (`top_k` in JSON)."""
+"""Finds the classes with the highest scores in an output with labels."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from extproc.convert.elements import Array, array
-from extproc.convert.response_elements import Floats
-from extproc.convert.tensor import Tensor
 from sluice.config.tensors import INTEGER_DATATYPES, TensorOutput
+from sluice.tensors.elements import Array
+
+Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 MAX_CLASSES = 1 << 17
 """Classes of the outputs of a response. Each is an object of 200 bytes, so the labels of all pixels
@@ -30,20 +31,22 @@ class TopClasses:
     def __init__(self) -> None:
         self._room = MAX_CLASSES
 
-    def of_tensor(self, tensor: Tensor, declared: TensorOutput) -> Classes:
+    def of_array(
+        self, values: Array, datatype: str, shape: tuple[int, ...], declared: TensorOutput
+    ) -> Classes:
         """The classes with the highest scores in each row, the highest score first.
 
-        In an integer tensor, each element is a class number and gets its label. Empty for BYTES and
-        BOOL, and for tensors without dimensions or without elements.
+        `values` is the flat array of a tensor. In an integer tensor, each element is a class number
+        and gets its label. Empty for BYTES and BOOL, and for tensors without dimensions or without
+        elements.
         """
-        if tensor.datatype in ("BYTES", "BOOL") or not tensor.shape or not len(tensor.data):
+        if datatype in ("BYTES", "BOOL") or not shape or not values.size:
             return []
-        values = array(tensor.data, tensor.datatype)
-        if tensor.datatype in INTEGER_DATATYPES:
+        if datatype in INTEGER_DATATYPES:
             return self.of_numbers(values[: MAX_CLASSES + 1].tolist(), declared)
-        if tensor.datatype == "FP64":
-            return self.of_scores(values.astype(np.float64).reshape(tensor.shape), declared)
-        return self.of_scores(values.astype(np.float32).reshape(tensor.shape), declared)
+        if datatype == "FP64":
+            return self.of_scores(values.astype(np.float64).reshape(shape), declared)
+        return self.of_scores(values.astype(np.float32).reshape(shape), declared)
 
     def of_numbers(self, numbers: Sequence[int], declared: TensorOutput) -> Classes:
         """The class of each number."""
