@@ -40,8 +40,8 @@ DEPENDENCIES = {
         "sluice.config sluice.contract sluice.fetch sluice.printable sluice.tls sluice.token_files"
         " sluice.version"
     ),
-    "sluice.images": "sluice.config",
     "sluice.tensors": "protos sluice.config",
+    "sluice.images": "sluice.config sluice.tensors",
     "sluice.data": "",
     "sluice.output": "",
     "sluice.certificates": "sluice.output",

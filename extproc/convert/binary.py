@@ -8,7 +8,7 @@ from extproc.convert.json_document import as_object, as_string, parse_object
 from extproc.convert.limits import ConversionLimits
 from extproc.convert.media_types import HEADER_LENGTH
 from extproc.convert.signature import Signature, flat_data_shape
-from extproc.convert.tensor import Parameters, Tensor, pack_bytes, raw_element_count
+from extproc.convert.tensor import Parameters, Tensor, raw_element_count
 from extproc.convert.v2_json import (
     read_inputs,
     read_outputs,
@@ -17,6 +17,7 @@ from extproc.convert.v2_json import (
     read_tensor_head,
 )
 from sluice.contract.reasons import Reason
+from sluice.tensors.datatypes import pack_bytes
 
 BINARY_DATA_SIZE = "binary_data_size"
 """Parameter of a tensor: size in bytes of its data, which follow the JSON."""

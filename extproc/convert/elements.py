@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from itertools import chain
 
 import numpy as np
-import numpy.typing as npt
 
 from extproc.convert.errors import ConversionError, quoted
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.tensor import pack_bytes, unpack_bytes
+from extproc.convert.tensor import unpack_bytes
 from sluice.contract.reasons import Reason
-from sluice.tensors.datatypes import Raw
-from sluice.tensors.elements import Array, array
+from sluice.tensors.datatypes import Raw, pack_bytes
+from sluice.tensors.elements import Array, array, to_bf16
 
 # struct checks the range of each element, and is faster than numpy with a list.
 _FORMATS = {
@@ -108,13 +107,6 @@ def json_values(raw: Raw, datatype: str, field: str) -> Array:
     if datatype == "BYTES":
         return np.array([item.decode() for item in unpack_bytes(raw, field)], dtype=object)
     return array(raw, datatype)
-
-
-def to_bf16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    """Bits of the nearest BF16 numbers, ties to even. Values must be finite."""
-    bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
-    rounded: npt.NDArray[np.uint16] = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype("<u2")
-    return rounded
 
 
 def decode_base64(encoded: str, field: str) -> bytes:

@@ -3,18 +3,18 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from extproc.convert.errors import ConversionError
-from extproc.convert.image_header import (
+from extproc.convert.limits import MIB, ConversionLimits
+from extproc.convert.media_types import IMAGES
+from sluice.contract.reasons import Reason
+from sluice.images.header import (
     BrokenImageError,
     ImageHeader,
     MediaType,
     TooManySegmentsError,
 )
-from extproc.convert.jpeg_structure import read_jpeg
-from extproc.convert.limits import MIB, ConversionLimits
-from extproc.convert.media_types import IMAGES
-from extproc.convert.png_structure import SIGNATURE, read_png
-from extproc.convert.webp_structure import read_webp
-from sluice.contract.reasons import Reason
+from sluice.images.jpeg_structure import read_jpeg
+from sluice.images.png_structure import SIGNATURE, read_png
+from sluice.images.webp_structure import read_webp
 
 _READERS: Mapping[MediaType, Callable[[bytes, int], ImageHeader]] = {
     "image/jpeg": read_jpeg,

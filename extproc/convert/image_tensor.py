@@ -9,13 +9,13 @@ import numpy as np
 
 from extproc.convert.errors import ConversionError
 from extproc.convert.image_checks import check_memory, check_pixels, read_header
-from extproc.convert.image_decode import ImageDecoder
-from extproc.convert.image_header import ImageHeader
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.normalize import DTYPES, normalizer
 from extproc.convert.tensor import Tensor
 from sluice.config.tensors import TensorInput
 from sluice.contract.reasons import Reason
+from sluice.images.decode import ImageDecoder
+from sluice.images.header import BrokenImageError, ImageHeader
+from sluice.images.normalize import DTYPES, normalizer
 
 _MAX_SHORT_PIXELS = 1 << 17
 """Pixels of a JPEG, once for each scan, up to which decoding is short."""
@@ -103,7 +103,10 @@ class ImageReader:
         batch = np.empty((len(headers), *self._image.shape), self._dtype)
         for out, header, field in zip(batch, headers, fields, strict=True):
             buffer = out if self._pixels_are_values else None
-            pixels = self._decoder.decode(header, field, buffer)
+            try:
+                pixels = self._decoder.decode(header, buffer)
+            except BrokenImageError as error:
+                raise ConversionError(Reason.BROKEN_IMAGE, field, str(error)) from None
             if pixels is not buffer:
                 self._normalize(pixels, out)
         return Tensor(

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from extproc.convert.elements import CHUNK, pack, to_bf16
+from extproc.convert.elements import CHUNK, pack
 from sluice.config.tensors import INTEGER_DATATYPES
 from sluice.tensors.datatypes import DATATYPES
+from sluice.tensors.elements import to_bf16
 from sluice.tensors.labels import Floats
 
 

@@ -4,10 +4,9 @@
 """
 
 import dataclasses
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 
 from extproc.convert.errors import ConversionError
 from sluice.contract.reasons import Reason
@@ -15,8 +14,6 @@ from sluice.tensors.datatypes import ITEM_SIZE, Raw, TruncatedError, bytes_spans
 
 Parameter = bool | int | float | str
 Parameters = Mapping[str, Parameter]
-
-_LENGTH = struct.Struct("<I")
 
 
 @dataclass(slots=True)
@@ -58,12 +55,6 @@ def raw_element_count(data: Raw, datatype: str, field: str, stop: int | None = N
             f"{len(data)} bytes are not a whole number of {datatype} elements",
         )
     return len(data) // item
-
-
-def pack_bytes(items: Sequence[bytes]) -> bytes:
-    """Raw data of a BYTES tensor."""
-    lengths = map(_LENGTH.pack, map(len, items))
-    return b"".join(chain.from_iterable(zip(lengths, items, strict=True)))
 
 
 def unpack_bytes(raw: Raw, field: str) -> list[bytes]:

@@ -1,1 +1,1 @@
-"""Geometry of images, separate from the callout so that other processes can use it."""
+"""Reads, decodes, resizes and normalizes images. The callout and the video service use it."""

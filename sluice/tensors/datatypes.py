@@ -1,7 +1,8 @@
-"""Datatypes of the Open Inference Protocol (V2), and the count of elements in raw data."""
+"""Datatypes of the Open Inference Protocol (V2), and the elements of BYTES in raw data."""
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Final
 
 Raw = bytes | memoryview
@@ -35,6 +36,12 @@ _LENGTH: Final = struct.Struct("<I")
 
 class TruncatedError(ValueError):
     """The raw data end inside an element of BYTES."""
+
+
+def pack_bytes(items: Sequence[bytes]) -> bytes:
+    """Raw data of a BYTES tensor."""
+    lengths = map(_LENGTH.pack, map(len, items))
+    return b"".join(chain.from_iterable(zip(lengths, items, strict=True)))
 
 
 def bytes_spans(buffer: Raw) -> Iterator[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Reads the elements of raw data as a numpy array."""
+"""Elements of raw data as numpy arrays."""
 
 import numpy as np
 import numpy.typing as npt
@@ -30,3 +30,10 @@ def array(raw: Raw, datatype: str) -> Array:
     values: Array = np.frombuffer(raw, dtype=DTYPES[datatype])
     # orjson reads elements through aligned pointers.
     return values if values.flags.aligned else values.copy()
+
+
+def to_bf16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """Bits of the nearest BF16 numbers, ties to even. Values must be finite."""
+    bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
+    rounded: npt.NDArray[np.uint16] = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype("<u2")
+    return rounded

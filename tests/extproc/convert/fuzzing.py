@@ -26,15 +26,9 @@ from extproc.convert.inference import ResponseOptions
 from protos import inference_pb2 as v2
 from protos import tensor_pb2
 from sluice.config.tensors import TensorOutput
-from tests.extproc.convert.payloads import (
-    encoded,
-    exif,
-    form,
-    gradient_image,
-    image_input,
-    tensor_input,
-)
+from tests.extproc.convert.payloads import form, tensor_input
 from tests.mutation import mutated
+from tests.sluice.images.pictures import encoded, exif, gradient_image, image_input
 from tests.zstd import zstd
 
 LIMITS = ConversionLimits(

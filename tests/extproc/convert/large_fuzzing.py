@@ -21,7 +21,8 @@ from extproc.convert import ConversionError, Converters, Signature
 from extproc.convert.inference import ResponseOptions
 from protos import inference_pb2 as v2
 from sluice.config.tensors import TensorOutput
-from tests.extproc.convert.payloads import form, image_input, tensor_input
+from tests.extproc.convert.payloads import form, tensor_input
+from tests.sluice.images.pictures import image_input
 
 MAX_BODY = 10 << 20
 

@@ -6,26 +6,15 @@ from collections.abc import Callable
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from bench.lock_hold import longest_hold
 from extproc.convert import ConversionError, ConversionLimits, Converters
-from extproc.convert.image_resize import Part, resize
 from extproc.convert.image_tensor import ImageReader
 from extproc.convert.limits import DEFAULT
-from sluice.config.tensors import ImageInput
-from sluice.images.geometry import fit_image
-from tests.extproc.convert.image_files import PNG, WEBP, solid_png
-from tests.extproc.convert.payloads import (
-    encoded,
-    form,
-    gradient_image,
-    image_input,
-    model,
-    to_grpc,
-)
+from tests.extproc.convert.payloads import form, model, to_grpc
+from tests.sluice.images.image_files import PNG, WEBP, solid_png
+from tests.sluice.images.pictures import encoded, gradient_image, image_input
 
 MIB = 1 << 20
 SIGNATURE = model(image_input(width=224, height=224))
@@ -104,33 +93,6 @@ def test_the_memory_of_a_body_is_that_of_its_images() -> None:
         assert converter is not None
         steps = converter.request_steps(content, {"content-type": content_type})
         assert -next(steps) + next(steps) == wanted
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    size=st.tuples(st.integers(1, 120), st.integers(1, 120)),
-    target=st.tuples(st.integers(1, 90), st.integers(1, 90)),
-    how=st.sampled_from(("stretch", "crop", "pad")),
-    # The nearest pixel may be either of two, if both are equally near.
-    interpolation=st.sampled_from(FILTERS[1:]),
-    tile=st.integers(1, 4000),
-)
-def test_tiles_have_the_pixels_of_the_whole_image(
-    size: tuple[int, int], target: tuple[int, int], how: str, interpolation: str, tile: int
-) -> None:
-    noise = np.random.default_rng(size[0]).integers(0, 2, (size[1], size[0], 3), np.uint8)
-    image = Image.fromarray(255 * noise)
-    declared = ImageInput.model_validate({"width": target[0], "height": target[1], "resize": how})
-    fit = fit_image(declared, *size, 1)
-
-    def crop(part: Part) -> Image.Image:
-        return image.crop(part)
-
-    tiled = resize(crop, size, fit, interpolation, 3, tile)
-    whole = resize(crop, size, fit, interpolation, 3, 1 << 30)
-    # The edges of a tile are rounded, so a value may be rounded to another integer after the first
-    # step. The weights of the second step sum up to less than 2, without their signs.
-    assert np.abs(tiled.astype(int) - whole).max() <= 2
 
 
 @pytest.mark.parametrize("interpolation", FILTERS)

@@ -8,7 +8,8 @@ import pytest
 
 from bench.lock_hold import longest_hold
 from extproc.convert import ConversionError, ConversionLimits
-from tests.extproc.convert.image_files import (
+from tests.extproc.convert.payloads import first_array, form, model, to_grpc
+from tests.sluice.images.image_files import (
     ANIM,
     ANIMATED,
     CMYK,
@@ -33,16 +34,7 @@ from tests.extproc.convert.image_files import (
     with_frame_header,
     with_segments,
 )
-from tests.extproc.convert.payloads import (
-    encoded,
-    exif,
-    first_array,
-    form,
-    gradient_image,
-    image_input,
-    model,
-    to_grpc,
-)
+from tests.sluice.images.pictures import encoded, exif, gradient_image, image_input
 
 MIB = 1 << 20
 SIGNATURE = model(image_input())

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from extproc.convert import ConversionError
-from tests.extproc.convert.image_files import chunk, ihdr, png, png_chunks, segment, with_segments
-from tests.extproc.convert.payloads import encoded, first_array, image_input, model, to_grpc
+from tests.extproc.convert.payloads import first_array, model, to_grpc
+from tests.sluice.images.image_files import chunk, ihdr, png, png_chunks, segment, with_segments
+from tests.sluice.images.pictures import encoded, image_input
 
 WIDTH, HEIGHT = 80, 96
 BACKGROUND = (10, 200, 30)

@@ -15,16 +15,8 @@ from extproc.convert import ConversionError, ConversionLimits, Converters, Signa
 from extproc.convert.converter import ServerProtocol
 from protos import inference_pb2 as v2
 from protos import tensor_pb2
-from tests.extproc.convert.payloads import (
-    encoded,
-    first_array,
-    gradient_image,
-    image_input,
-    model,
-    sent,
-    tensor_input,
-    to_grpc,
-)
+from tests.extproc.convert.payloads import first_array, model, sent, tensor_input, to_grpc
+from tests.sluice.images.pictures import encoded, gradient_image, image_input
 from tests.zstd import zstd
 
 JSON = "application/json"

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.convert import Converters, ResponseOptions
-from extproc.convert.elements import to_bf16
 from protos import inference_pb2 as v2
 from tests.extproc.convert.payloads import model, sent, to_grpc
 
@@ -129,22 +128,6 @@ def test_fp32_is_written_as_the_shortest_decimal_with_the_same_value(text: str) 
     assert isinstance(outputs, list)
     assert np.float32(outputs[0]["data"][0]) == np.float32(text)
     assert len(repr(outputs[0]["data"][0])) <= len(repr(float(text)))
-
-
-@given(st.floats(width=32, allow_nan=False).filter(lambda value: abs(value) < 1e38))
-def test_bf16_is_rounded_to_nearest_with_ties_to_even(value: float) -> None:
-    (bits,) = to_bf16(np.array([value], np.float32)).tolist()
-
-    def number(pattern: int) -> float:
-        return float(struct.unpack("<f", struct.pack("<I", (pattern & 0xFFFF) << 16))[0])
-
-    distance = abs(number(bits) - value)
-    for neighbor in (bits - 1, bits + 1):
-        other = number(neighbor)
-        if math.isfinite(other) and math.copysign(1, other) == math.copysign(1, number(bits)):
-            assert distance < abs(other - value) or (
-                distance == abs(other - value) and bits % 2 == 0
-            )
 
 
 def test_bytes_keep_text_that_is_not_ascii() -> None:

@@ -13,12 +13,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError, WebPImagePlugin
 
-from extproc.convert.errors import ConversionError
-from extproc.convert.image_header import ImageHeader, MediaType
-from extproc.convert.image_resize import Part, resize, resize_memory
 from sluice.config.tensors import ImageInput
-from sluice.contract.reasons import Reason
 from sluice.images.geometry import Fit, Pixels, apply_orientation, fit_image
+from sluice.images.header import BrokenImageError, ImageHeader, MediaType
+from sluice.images.resize import Part, resize, resize_memory
 
 _FORMATS: Mapping[MediaType, str] = {
     "image/jpeg": "JPEG",
@@ -77,10 +75,10 @@ class ImageDecoder:
         """Whether an image is neither cropped nor scaled."""
         return self._fit(header).unchanged
 
-    def decode(self, header: ImageHeader, field: str, buffer: Pixels | None) -> Pixels:
+    def decode(self, header: ImageHeader, buffer: Pixels | None = None) -> Pixels:
         """Decode an image to the declared size, with its EXIF orientation applied.
 
-        Returns `buffer` if the decoder has written to it. Raises ConversionError (400).
+        Returns `buffer` if the decoder has written to it. Raises BrokenImageError.
         """
         decode = self._decode_jpeg if header.scalable else self._decode_with_pillow
         fit = self._fit(header)
@@ -88,7 +86,7 @@ class ImageDecoder:
             pixels = decode(header, fit, buffer)
         # Pillow's parsers raise various exceptions for damaged data: struct.error, KeyError, ...
         except Exception as error:
-            raise _broken(field, error) from None
+            raise _broken(error) from None
         return pixels if pixels is buffer else self._place(pixels, header.orientation)
 
     def _fit(self, header: ImageHeader) -> Fit:
@@ -218,7 +216,7 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _broken(field: str, error: Exception) -> ConversionError:
+def _broken(error: Exception) -> BrokenImageError:
     # The text of an UnidentifiedImageError contains a memory address, which must not leak.
     cause = "the header is not valid" if isinstance(error, UnidentifiedImageError) else str(error)
-    return ConversionError(Reason.BROKEN_IMAGE, field, f"cannot be decoded: {cause[:200]}")
+    return BrokenImageError(f"cannot be decoded: {cause[:200]}")

@@ -14,13 +14,13 @@ from itertools import chain
 
 import numpy as np
 
-from extproc.convert.image_header import (
+from sluice.images.header import (
     BrokenImageError,
     ImageHeader,
     Part,
     TooManySegmentsError,
 )
-from extproc.convert.orientation import Orientation
+from sluice.images.orientation import Orientation
 
 _START = b"\xff\xd8"
 _FIRST_SCAN = b"\xff\xda"

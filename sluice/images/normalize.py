@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from extproc.convert.elements import to_bf16
 from sluice.config.tensors import ImageInput
 from sluice.images.geometry import Pixels
+from sluice.tensors.elements import to_bf16
 
 Values = npt.NDArray[np.generic]
 Normalizer = Callable[[Pixels, Values], None]

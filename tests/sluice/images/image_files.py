@@ -4,7 +4,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from tests.extproc.convert.payloads import encoded, gradient_image
+from tests.sluice.images.pictures import encoded, gradient_image
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 WIDTH, HEIGHT = 16, 12

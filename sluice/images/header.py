@@ -9,7 +9,7 @@ Part = bytes | memoryview
 
 
 class BrokenImageError(Exception):
-    """The structure of an image is not valid. The text says why."""
+    """An image is not valid or not complete. The text says why."""
 
 
 class TooManySegmentsError(Exception):

@@ -2,13 +2,13 @@
 
 import struct
 
-from extproc.convert.image_header import (
+from sluice.images.header import (
     BrokenImageError,
     ImageHeader,
     Part,
     TooManySegmentsError,
 )
-from extproc.convert.orientation import Orientation
+from sluice.images.orientation import Orientation
 
 _FILE_HEADER = 12
 _CANVAS_SIZE = 10

@@ -4,13 +4,13 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from extproc.convert.image_header import (
+from sluice.images.header import (
     BrokenImageError,
     ImageHeader,
     Part,
     TooManySegmentsError,
 )
-from extproc.convert.orientation import Orientation
+from sluice.images.orientation import Orientation
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
