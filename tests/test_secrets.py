@@ -61,10 +61,22 @@ BASE: dict[str, Any] = {
             "versions": {
                 "NAME": {
                     "endpoints": [{"address": "127.0.0.1:1"}],
+                    "protocol": "grpc",
                     "tls": {"certificate": "cert.pem", "private_key": "key.pem"},
                     "headers_from_secret": {"NAME": {"file": SECRET, "prefix": SECRET}},
                 }
-            }
+            },
+            "inputs": [{"name": "i", "datatype": "BYTES", "shape": [1]}],
+            "video": {},
+        }
+    },
+    "video": {},
+    "videos": {
+        "NAME": {
+            "url": "rtsp://192.0.2.1/stream",
+            "model": "NAME",
+            "credentials": {"username": "u", "password": {"file": SECRET}},
+            "headers_from_secret": {"NAME": {"file": SECRET, "prefix": SECRET}},
         }
     },
     "auth": {
@@ -105,6 +117,18 @@ BASE: dict[str, Any] = {
     "telemetry": {"profile": {"secret_file": SECRET}},
     "listener": {"tls": {"certificate": "cert.pem", "private_key": "key.pem"}},
 }
+SINKS: dict[str, Any] = {
+    "redis": {"url": "redis://192.0.2.1:6379/0", "password": {"file": SECRET}},
+    "webhook": {
+        "url": "https://192.0.2.1/events",
+        "headers_from_secret": {"NAME": {"file": SECRET, "prefix": SECRET}},
+    },
+    "mqtt": {"address": "192.0.2.1:1883", "username": "u", "password": {"file": SECRET}},
+}
+"""The sinks with secrets. A sink has only one of them."""
+
+BASE["videos"]["NAME"]["sinks"] = [{kind: sink} for kind, sink in SINKS.items()]
+
 HIDDEN = (SECRET, SECRET.lower(), LONG_SECRET, "5e" * 32)
 
 PLANTS: tuple[object, ...] = (
@@ -137,9 +161,14 @@ def places() -> Iterator[tuple[str | int, ...]]:
     yield from (("telemetry", "profile"), ("auth", "issuers", 0), ("auth", "api_keys", 0))
     for path, section in sections():
         if issubclass(section, Confidential):
-            start = tuple(0 if key == "[]" else key for key in path)
+            start = tuple(_index(path) if key == "[]" else key for key in path)
             for name in (*fields(section), "unknown", f"sha256:{SECRET}"):
                 yield (*start, name)
+
+
+def _index(path: tuple[str | int, ...]) -> int:
+    """The index in `BASE` of an item of the list in the path."""
+    return list(SINKS).index(str(path[-1])) if path[-1] in SINKS else 0
 
 
 def planted(path: tuple[str | int, ...], value: object) -> object:

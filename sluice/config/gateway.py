@@ -463,7 +463,8 @@ class GatewayConfig(Strict):
             if model.video is None:
                 raise invalid(f"{stream.model} has no video: write video: {{}} in the model", path)
             if stream.version is not None and stream.version not in model.versions:
-                message = f"the model has no version {stream.version!r}"
+                near = did_you_mean(stream.version, model.versions)
+                message = f"the model has no version of this name{near}"
                 raise invalid(message, ("videos", name, "version"))
         return self
 

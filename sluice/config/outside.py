@@ -15,7 +15,7 @@ from typing import Final, get_args
 
 from pydantic import BaseModel
 
-from sluice.config.addresses import canonical_ip, is_ip, split_host_port
+from sluice.config.addresses import canonical_ip, is_ip, split_host_port, split_url
 from sluice.config.errors import ConfigError, KeyPath, Place
 from sluice.config.gateway import GatewayConfig
 from sluice.config.schema import ITEM, NAME, is_section, key_of
@@ -108,7 +108,8 @@ def _is_allowed(named: _Named, directory: Path, folder: Path | None) -> bool:
 
 def _gives_credentials(server: str) -> bool:
     """Whether a server may be the one of a cloud with the credentials of its machines."""
-    host = split_host_port(server)[0] or server
+    url = split_url(server) if "://" in server else None
+    host = (url and url.hostname) or split_host_port(server)[0] or server
     if not is_ip(host):
         return host.lower().removesuffix(".") in METADATA_NAMES
     address = canonical_ip(host)

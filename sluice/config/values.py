@@ -72,7 +72,7 @@ class Outside(Enum):
     VARIABLE = "variable"
     """An environment variable of a process of the gateway."""
     SERVER = "server"
-    """The host, with or without a port, of a server that gets requests of clients."""
+    """The host, with or without a port, or the URL of a server to which the gateway connects."""
 
 
 def parse_duration(text: str) -> float:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sluice.config.addresses import split_url
+from sluice.config.addresses import is_host_port, split_url
 from sluice.config.invalid import invalid
 from sluice.config.limit_backend import RedisUrl
 from sluice.config.upstream import SecretHeaders, SecretValue
@@ -12,7 +12,6 @@ from sluice.config.values import (
     AbsolutePath,
     Confidential,
     FilePath,
-    HostPort,
     Outside,
     PositiveDuration,
     Shown,
@@ -31,6 +30,16 @@ def _check_webhook(value: str) -> str:
     return value
 
 
+def _check_broker(value: str) -> str:
+    # Not quoted in errors: it may be a secret, in the wrong place.
+    if not is_host_port(value):
+        raise ValueError("write the address of the broker as host:port, such as mqtt.example:1883")
+    return value
+
+
+BrokerAddress = Annotated[
+    Text, Outside.SERVER, AfterValidator(_check_broker), Field(examples=["mqtt.example:1883"])
+]
 WebhookUrl = Annotated[Text, Outside.SERVER, AfterValidator(_check_webhook)]
 
 
@@ -59,7 +68,7 @@ class FileSink(Strict):
 class RedisSink(Confidential):
     """Appends events to a Redis stream (XADD), with the fields `id` and `event` (JSON)."""
 
-    url: Annotated[RedisUrl, Shown()]
+    url: Annotated[RedisUrl, Shown(), Outside.SERVER]
     username: Annotated[Text | None, Shown()] = None
     password: SecretValue | None = None
     key: Annotated[Text, Shown()] = Field("sluice:video:{stream}", description="Key of the stream.")
@@ -90,7 +99,7 @@ class WebhookSink(Confidential):
 class MqttSink(Confidential):
     """Publishes each event as JSON, with QoS 1."""
 
-    address: Annotated[HostPort, Shown(), Outside.SERVER]
+    address: Annotated[BrokerAddress, Shown()]
     topic: Annotated[Text, Shown()] = Field("sluice/video/{stream}", description="Topic.")
     username: Annotated[Text | None, Shown()] = None
     password: SecretValue | None = None

@@ -1,13 +1,14 @@
 """Every key of the config that names a file or a variable is known as one."""
 
 import re
+from typing import get_args
 
 import pytest
 
 from sluice.config import GatewayConfig
 from sluice.config.errors import ConfigError, unplaced
 from sluice.config.outside import check_outside
-from sluice.config.schema import fields, section_at, sections
+from sluice.config.schema import fields, is_section, section_at, sections
 
 FILES = re.compile(r".*(_file|_folder|_env)|file|env|ca|certificate|private_key|client_ca|output")
 """Keys that name something outside, by the convention of the config."""
@@ -19,13 +20,18 @@ def _with(path: tuple[str, ...], key: str, value: object) -> object:
     return section.model_construct(**dict.fromkeys(section.model_fields) | {key: value})
 
 
+def has_section(annotation: object) -> bool:
+    """Whether a key has a section, whose keys name files, if any."""
+    return is_section(annotation) or any(map(has_section, get_args(annotation)))
+
+
 @pytest.mark.parametrize(
     "path",
     [
         (*path, key)
         for path, section in sections()
-        for key in fields(section)
-        if FILES.fullmatch(key)
+        for key, field in fields(section).items()
+        if FILES.fullmatch(key) and not has_section(field.annotation)
     ],
     ids=".".join,
 )
