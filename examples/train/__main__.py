@@ -1,13 +1,14 @@
 """`python -m examples.train`: trains the example models and prints their accuracy on test data.
 
-It writes the weights that the model server loads, and the example images.
+It writes the weights that the model server loads, the example images, and the
+example film.
 """
 
 from pathlib import Path
 
 from examples.model_server.model import WEIGHTS
 
-from . import digits, sentiment
+from . import digits, film, sentiment
 
 EXAMPLES = Path(__file__).resolve().parent.parent
 
@@ -16,6 +17,7 @@ def main() -> None:
     WEIGHTS.mkdir(exist_ok=True)
     _train_sentiment()
     _train_digits()
+    film.write(EXAMPLES / "digits.mp4")
 
 
 def _train_sentiment() -> None:
