@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos import base_pb2 as protos_dot_base__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12protos/video.proto\x12\x0fsluice.video.v1\x1a\x11protos/base.proto\"\xa3\x01\n\x0e\x41nalyzeRequest\x12\x14\n\x0c\x63ontent_type\x18\x01 \x01(\t\x12=\n\x07options\x18\x02 \x03(\x0b\x32,.sluice.video.v1.AnalyzeRequest.OptionsEntry\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1e\n\x0cWatchRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\"\xc9\x02\n\x0e\x41nalysisResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05\x66rame\x18\x04 \x01(\x04\x12\x0c\n\x04time\x18\x05 \x01(\x01\x12\x13\n\x0b\x63\x61ptured_us\x18\x06 \x01(\x03\x12\r\n\x05width\x18\x07 \x01(\r\x12\x0e\n\x06height\x18\x08 \x01(\r\x12)\n\x07timings\x18\t \x01(\x0b\x32\x18.sluice.video.v1.Timings\x12/\n\tinference\x18\n \x01(\x0b\x32\x1a.sluice.video.v1.InferenceH\x00\x12+\n\x07\x66\x61ilure\x18\x0b \x01(\x0b\x32\x18.sluice.video.v1.FailureH\x00\x12\'\n\x03\x65nd\x18\x0c \x01(\x0b\x32\x18.sluice.video.v1.SummaryH\x00\x42\t\n\x07outcome\"Z\n\x07Timings\x12\x0e\n\x06\x64\x65\x63ode\x18\x01 \x01(\x02\x12\x0f\n\x07\x63onvert\x18\x02 \x01(\x02\x12\x0c\n\x04wait\x18\x03 \x01(\x02\x12\x11\n\tinference\x18\x04 \x01(\x02\x12\r\n\x05total\x18\x05 \x01(\x02\"L\n\tInference\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12(\n\x07outputs\x18\x02 \x03(\x0b\x32\x17.sluice.video.v1.Output\"\x99\x01\n\x06Output\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x13\n\x07numbers\x18\x04 \x03(\x01\x42\x02\x10\x01\x12\x14\n\x08integers\x18\x05 \x03(\x12\x42\x02\x10\x01\x12\r\n\x05texts\x18\x06 \x03(\x0c\x12&\n\x06labels\x18\x07 \x03(\x0b\x32\x16.sluice.video.v1.Label\"%\n\x05Label\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\")\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"R\n\x07Summary\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\'\n\x06\x63ounts\x18\x03 \x01(\x0b\x32\x17.sluice.video.v1.Counts\"\xc9\x02\n\x06\x43ounts\x12\x10\n\x08received\x18\x01 \x01(\x04\x12\x0f\n\x07skipped\x18\x02 \x01(\x04\x12\x13\n\x0bundecodable\x18\x03 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x04 \x01(\x04\x12\x0f\n\x07results\x18\x05 \x01(\x04\x12\x31\n\x05\x64rops\x18\x06 \x03(\x0b\x32\".sluice.video.v1.Counts.DropsEntry\x12\x33\n\x06\x65rrors\x18\x07 \x03(\x0b\x32#.sluice.video.v1.Counts.ErrorsEntry\x12\r\n\x05\x62ytes\x18\x08 \x01(\x04\x12\x12\n\nreconnects\x18\t \x01(\x04\x1a,\n\nDropsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a-\n\x0b\x45rrorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x89\x01\n\x0bVideoConfig\x12\x0e\n\x06\x63onfig\x18\x01 \x01(\x0c\x12:\n\x07secrets\x18\x02 \x03(\x0b\x32).sluice.video.v1.VideoConfig.SecretsEntry\x1a.\n\x0cSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x80\x01\n\x0bVideoReport\x12 \n\x04node\x18\x01 \x01(\x0b\x32\x12.sluice.envoy.Node\x12\x0f\n\x07process\x18\x02 \x01(\x06\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12.\n\x07streams\x18\x04 \x03(\x0b\x32\x1d.sluice.video.v1.StreamStatus\"\x90\x02\n\x0cStreamStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\'\n\x06\x63ounts\x18\x05 \x01(\x0b\x32\x17.sluice.video.v1.Counts\x12\x19\n\x11\x66rames_per_second\x18\x06 \x01(\x02\x12\x1a\n\x12results_per_second\x18\x07 \x01(\x02\x12\x0b\n\x03p50\x18\x08 \x01(\x02\x12\x0b\n\x03p99\x18\t \x01(\x02\x12\r\n\x05\x65rror\x18\n \x01(\t\x12\x0e\n\x06upload\x18\x0b \x01(\x08\x12*\n\x05sinks\x18\x0c \x03(\x0b\x32\x1b.sluice.video.v1.SinkStatus\"M\n\nSinkStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdelivered\x18\x02 \x01(\x04\x12\x0f\n\x07waiting\x18\x03 \x01(\x04\x12\r\n\x05\x65rror\x18\x04 \x01(\t\" \n\x0eReportReceived\x12\x0e\n\x06number\x18\x01 \x01(\x04\x32\xab\x01\n\rVideoAnalysis\x12O\n\x07\x41nalyze\x12\x1f.sluice.video.v1.AnalyzeRequest\x1a\x1f.sluice.video.v1.AnalysisResult(\x01\x30\x01\x12I\n\x05Watch\x12\x1d.sluice.video.v1.WatchRequest\x1a\x1f.sluice.video.v1.AnalysisResult0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12protos/video.proto\x12\x0fsluice.video.v1\x1a\x11protos/base.proto\"\xa3\x01\n\x0e\x41nalyzeRequest\x12\x14\n\x0c\x63ontent_type\x18\x01 \x01(\t\x12=\n\x07options\x18\x02 \x03(\x0b\x32,.sluice.video.v1.AnalyzeRequest.OptionsEntry\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1e\n\x0cWatchRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\"\xc9\x02\n\x0e\x41nalysisResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05\x66rame\x18\x04 \x01(\x04\x12\x0c\n\x04time\x18\x05 \x01(\x01\x12\x13\n\x0b\x63\x61ptured_us\x18\x06 \x01(\x03\x12\r\n\x05width\x18\x07 \x01(\r\x12\x0e\n\x06height\x18\x08 \x01(\r\x12)\n\x07timings\x18\t \x01(\x0b\x32\x18.sluice.video.v1.Timings\x12/\n\tinference\x18\n \x01(\x0b\x32\x1a.sluice.video.v1.InferenceH\x00\x12+\n\x07\x66\x61ilure\x18\x0b \x01(\x0b\x32\x18.sluice.video.v1.FailureH\x00\x12\'\n\x03\x65nd\x18\x0c \x01(\x0b\x32\x18.sluice.video.v1.SummaryH\x00\x42\t\n\x07outcome\"Z\n\x07Timings\x12\x0e\n\x06\x64\x65\x63ode\x18\x01 \x01(\x02\x12\x0f\n\x07\x63onvert\x18\x02 \x01(\x02\x12\x0c\n\x04wait\x18\x03 \x01(\x02\x12\x11\n\tinference\x18\x04 \x01(\x02\x12\r\n\x05total\x18\x05 \x01(\x02\"L\n\tInference\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12(\n\x07outputs\x18\x02 \x03(\x0b\x32\x17.sluice.video.v1.Output\"\xb8\x01\n\x06Output\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x13\n\x07numbers\x18\x04 \x03(\x01\x42\x02\x10\x01\x12\x14\n\x08integers\x18\x05 \x03(\x12\x42\x02\x10\x01\x12\r\n\x05texts\x18\x06 \x03(\x0c\x12\x1d\n\x11unsigned_integers\x18\x08 \x03(\x04\x42\x02\x10\x01\x12&\n\x06labels\x18\x07 \x03(\x0b\x32\x16.sluice.video.v1.Label\"C\n\x05Label\x12\r\n\x05label\x18\x01 \x01(\t\x12\x12\n\x05score\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05index\x18\x03 \x01(\x03\x42\x08\n\x06_score\")\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"R\n\x07Summary\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\'\n\x06\x63ounts\x18\x03 \x01(\x0b\x32\x17.sluice.video.v1.Counts\"\xc9\x02\n\x06\x43ounts\x12\x10\n\x08received\x18\x01 \x01(\x04\x12\x0f\n\x07skipped\x18\x02 \x01(\x04\x12\x13\n\x0bundecodable\x18\x03 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x04 \x01(\x04\x12\x0f\n\x07results\x18\x05 \x01(\x04\x12\x31\n\x05\x64rops\x18\x06 \x03(\x0b\x32\".sluice.video.v1.Counts.DropsEntry\x12\x33\n\x06\x65rrors\x18\x07 \x03(\x0b\x32#.sluice.video.v1.Counts.ErrorsEntry\x12\r\n\x05\x62ytes\x18\x08 \x01(\x04\x12\x12\n\nreconnects\x18\t \x01(\x04\x1a,\n\nDropsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a-\n\x0b\x45rrorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x89\x01\n\x0bVideoConfig\x12\x0e\n\x06\x63onfig\x18\x01 \x01(\x0c\x12:\n\x07secrets\x18\x02 \x03(\x0b\x32).sluice.video.v1.VideoConfig.SecretsEntry\x1a.\n\x0cSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x80\x01\n\x0bVideoReport\x12 \n\x04node\x18\x01 \x01(\x0b\x32\x12.sluice.envoy.Node\x12\x0f\n\x07process\x18\x02 \x01(\x06\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12.\n\x07streams\x18\x04 \x03(\x0b\x32\x1d.sluice.video.v1.StreamStatus\"\x90\x02\n\x0cStreamStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\'\n\x06\x63ounts\x18\x05 \x01(\x0b\x32\x17.sluice.video.v1.Counts\x12\x19\n\x11\x66rames_per_second\x18\x06 \x01(\x02\x12\x1a\n\x12results_per_second\x18\x07 \x01(\x02\x12\x0b\n\x03p50\x18\x08 \x01(\x02\x12\x0b\n\x03p99\x18\t \x01(\x02\x12\r\n\x05\x65rror\x18\n \x01(\t\x12\x0e\n\x06upload\x18\x0b \x01(\x08\x12*\n\x05sinks\x18\x0c \x03(\x0b\x32\x1b.sluice.video.v1.SinkStatus\"M\n\nSinkStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdelivered\x18\x02 \x01(\x04\x12\x0f\n\x07waiting\x18\x03 \x01(\x04\x12\r\n\x05\x65rror\x18\x04 \x01(\t\" \n\x0eReportReceived\x12\x0e\n\x06number\x18\x01 \x01(\x04\x32\xab\x01\n\rVideoAnalysis\x12O\n\x07\x41nalyze\x12\x1f.sluice.video.v1.AnalyzeRequest\x1a\x1f.sluice.video.v1.AnalysisResult(\x01\x30\x01\x12I\n\x05Watch\x12\x1d.sluice.video.v1.WatchRequest\x1a\x1f.sluice.video.v1.AnalysisResult0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OUTPUT'].fields_by_name['numbers']._serialized_options = b'\020\001'
   _globals['_OUTPUT'].fields_by_name['integers']._loaded_options = None
   _globals['_OUTPUT'].fields_by_name['integers']._serialized_options = b'\020\001'
+  _globals['_OUTPUT'].fields_by_name['unsigned_integers']._loaded_options = None
+  _globals['_OUTPUT'].fields_by_name['unsigned_integers']._serialized_options = b'\020\001'
   _globals['_COUNTS_DROPSENTRY']._loaded_options = None
   _globals['_COUNTS_DROPSENTRY']._serialized_options = b'8\001'
   _globals['_COUNTS_ERRORSENTRY']._loaded_options = None
@@ -57,31 +59,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INFERENCE']._serialized_start=680
   _globals['_INFERENCE']._serialized_end=756
   _globals['_OUTPUT']._serialized_start=759
-  _globals['_OUTPUT']._serialized_end=912
-  _globals['_LABEL']._serialized_start=914
-  _globals['_LABEL']._serialized_end=951
-  _globals['_FAILURE']._serialized_start=953
-  _globals['_FAILURE']._serialized_end=994
-  _globals['_SUMMARY']._serialized_start=996
-  _globals['_SUMMARY']._serialized_end=1078
-  _globals['_COUNTS']._serialized_start=1081
-  _globals['_COUNTS']._serialized_end=1410
-  _globals['_COUNTS_DROPSENTRY']._serialized_start=1319
-  _globals['_COUNTS_DROPSENTRY']._serialized_end=1363
-  _globals['_COUNTS_ERRORSENTRY']._serialized_start=1365
-  _globals['_COUNTS_ERRORSENTRY']._serialized_end=1410
-  _globals['_VIDEOCONFIG']._serialized_start=1413
-  _globals['_VIDEOCONFIG']._serialized_end=1550
-  _globals['_VIDEOCONFIG_SECRETSENTRY']._serialized_start=1504
-  _globals['_VIDEOCONFIG_SECRETSENTRY']._serialized_end=1550
-  _globals['_VIDEOREPORT']._serialized_start=1553
-  _globals['_VIDEOREPORT']._serialized_end=1681
-  _globals['_STREAMSTATUS']._serialized_start=1684
-  _globals['_STREAMSTATUS']._serialized_end=1956
-  _globals['_SINKSTATUS']._serialized_start=1958
-  _globals['_SINKSTATUS']._serialized_end=2035
-  _globals['_REPORTRECEIVED']._serialized_start=2037
-  _globals['_REPORTRECEIVED']._serialized_end=2069
-  _globals['_VIDEOANALYSIS']._serialized_start=2072
-  _globals['_VIDEOANALYSIS']._serialized_end=2243
+  _globals['_OUTPUT']._serialized_end=943
+  _globals['_LABEL']._serialized_start=945
+  _globals['_LABEL']._serialized_end=1012
+  _globals['_FAILURE']._serialized_start=1014
+  _globals['_FAILURE']._serialized_end=1055
+  _globals['_SUMMARY']._serialized_start=1057
+  _globals['_SUMMARY']._serialized_end=1139
+  _globals['_COUNTS']._serialized_start=1142
+  _globals['_COUNTS']._serialized_end=1471
+  _globals['_COUNTS_DROPSENTRY']._serialized_start=1380
+  _globals['_COUNTS_DROPSENTRY']._serialized_end=1424
+  _globals['_COUNTS_ERRORSENTRY']._serialized_start=1426
+  _globals['_COUNTS_ERRORSENTRY']._serialized_end=1471
+  _globals['_VIDEOCONFIG']._serialized_start=1474
+  _globals['_VIDEOCONFIG']._serialized_end=1611
+  _globals['_VIDEOCONFIG_SECRETSENTRY']._serialized_start=1565
+  _globals['_VIDEOCONFIG_SECRETSENTRY']._serialized_end=1611
+  _globals['_VIDEOREPORT']._serialized_start=1614
+  _globals['_VIDEOREPORT']._serialized_end=1742
+  _globals['_STREAMSTATUS']._serialized_start=1745
+  _globals['_STREAMSTATUS']._serialized_end=2017
+  _globals['_SINKSTATUS']._serialized_start=2019
+  _globals['_SINKSTATUS']._serialized_end=2096
+  _globals['_REPORTRECEIVED']._serialized_start=2098
+  _globals['_REPORTRECEIVED']._serialized_end=2130
+  _globals['_VIDEOANALYSIS']._serialized_start=2133
+  _globals['_VIDEOANALYSIS']._serialized_end=2304
 # @@protoc_insertion_point(module_scope)

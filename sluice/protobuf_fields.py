@@ -1,4 +1,4 @@
-"""Writes the heads of protobuf fields, for messages with serialized or with large content."""
+"""Writes lengths and the heads of fields of protobuf, around content that is serialized already."""
 
 from functools import lru_cache
 
@@ -12,12 +12,15 @@ def field_head(number: int, size: int) -> bytes:
     protobuf copies the content of such a field for each message around it, and holds the
     interpreter lock meanwhile. So messages with large content are written without it.
     """
-    return _varint(number << 3 | _DELIMITED) + _varint(size)
+    return varint(number << 3 | _DELIMITED) + varint(size)
 
 
 @lru_cache(4096)  # most fields are tags and lengths of few values
-def _varint(value: int) -> bytes:
-    """Seven bits in each byte, the lowest first; the eighth is set in all bytes but the last."""
+def varint(value: int) -> bytes:
+    """A number as protobuf writes it: seven bits in each byte, the lowest first.
+
+    The eighth bit is set in all bytes but the last.
+    """
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

@@ -27,6 +27,7 @@ DEPENDENCIES = {
     ),
     "sluice.state_changes": "",
     "sluice.protobuf_fields": "",
+    "sluice.media_types": "",
     "sluice.restart": "",
     "sluice.supervision": "sluice.restart",
     "sluice.tls": "",
@@ -70,15 +71,15 @@ DEPENDENCIES = {
     "extproc.convert": (
         "extproc.memory_budget extproc.problem extproc.segments protos"
         " sluice.config sluice.contract sluice.garbage_collection sluice.images"
-        " sluice.protobuf_fields sluice.tensors"
+        " sluice.media_types sluice.protobuf_fields sluice.tensors"
     ),
     "extproc.policy": (
         "extproc.auth extproc.convert extproc.rpc extproc.transport protos sluice.config"
-        " sluice.contract sluice.keys sluice.tls"
+        " sluice.contract sluice.keys sluice.media_types sluice.tls"
     ),
     "extproc.decision": (
         "extproc.auth extproc.convert extproc.memory_budget extproc.policy sluice.config"
-        " sluice.contract sluice.keys sluice.printable"
+        " sluice.contract sluice.keys sluice.media_types sluice.printable"
     ),
     "extproc.limits": (
         "extproc.caller extproc.rpc extproc.transport protos sluice.config sluice.redis_files"
@@ -94,7 +95,7 @@ DEPENDENCIES = {
     ),
     "extproc.mirror": (
         "extproc.breaker extproc.convert extproc.framing extproc.memory_budget extproc.policy"
-        " protos sluice.contract sluice.tensors"
+        " protos sluice.contract sluice.media_types sluice.tensors"
     ),
     "extproc.services": (
         "extproc.decision extproc.limits extproc.policy extproc.problem extproc.protection"
@@ -103,7 +104,7 @@ DEPENDENCIES = {
     "extproc.services.ext_proc": (
         "extproc.caller extproc.convert extproc.decision extproc.framing"
         " extproc.memory_budget extproc.mirror extproc.policy extproc.rpc extproc.segments"
-        " extproc.services protos sluice.contract sluice.protobuf_fields"
+        " extproc.services protos sluice.contract sluice.media_types sluice.protobuf_fields"
     ),
     "extproc.process": (
         "extproc.auth extproc.breaker extproc.convert extproc.counter_table extproc.limits"
@@ -175,6 +176,9 @@ DEPENDENCIES = {
     "video.event": "",
     "video.output": "protos video.frame",
     "video.streams": "protos sluice.config sluice.contract",
+    "video.results": (
+        "protos sluice.config sluice.media_types sluice.protobuf_fields sluice.tensors"
+    ),
     "examples": "protos",
 }
 

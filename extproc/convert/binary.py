@@ -6,7 +6,6 @@ from extproc.convert.errors import ConversionError
 from extproc.convert.inference import InferenceRequest
 from extproc.convert.json_document import as_object, as_string, parse_object
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.media_types import HEADER_LENGTH
 from extproc.convert.signature import Signature, flat_data_shape
 from extproc.convert.tensor import Parameters, Tensor, raw_element_count
 from extproc.convert.v2_json import (
@@ -17,6 +16,7 @@ from extproc.convert.v2_json import (
     read_tensor_head,
 )
 from sluice.contract.reasons import Reason
+from sluice.media_types import HEADER_LENGTH
 from sluice.tensors.datatypes import pack_bytes
 
 BINARY_DATA_SIZE = "binary_data_size"

@@ -4,8 +4,8 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 
 from extproc.convert.inference import Headers, ResponseOptions
-from extproc.convert.media_types import HEADER_LENGTH
 from extproc.segments import Content
+from sluice.media_types import HEADER_LENGTH
 
 REMOVED_FROM_REQUEST = ("content-length", "content-encoding", HEADER_LENGTH)
 """Headers that describe the original body."""

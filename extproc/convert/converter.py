@@ -35,7 +35,13 @@ from extproc.convert.inference import (
 )
 from extproc.convert.json_document import without_bom
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.media_types import (
+from extproc.convert.memory_needed import counted_fields, request_memory, response_memory
+from extproc.convert.protobuf_wire import RESPONSE, Nested
+from extproc.convert.signature import Signature, check_request
+from sluice.contract.paths import OIP_GRPC_PREFIX
+from sluice.contract.problem import MEDIA_TYPE
+from sluice.contract.reasons import Reason
+from sluice.media_types import (
     GRPC,
     HEADER_LENGTH,
     JSON,
@@ -45,12 +51,6 @@ from extproc.convert.media_types import (
     media_type_name,
     parse_accept,
 )
-from extproc.convert.memory_needed import counted_fields, request_memory, response_memory
-from extproc.convert.protobuf_wire import RESPONSE, Nested
-from extproc.convert.signature import Signature, check_request
-from sluice.contract.paths import OIP_GRPC_PREFIX
-from sluice.contract.problem import MEDIA_TYPE
-from sluice.contract.reasons import Reason
 
 ServerProtocol = Literal["http", "grpc"]
 GRPC_PATH = f"{OIP_GRPC_PREFIX}ModelInfer"

@@ -6,7 +6,9 @@ from extproc.convert.converter import Converter, ServerProtocol
 from extproc.convert.errors import ConversionError, quoted
 from extproc.convert.inference import Query
 from extproc.convert.limits import DEFAULT, ConversionLimits
-from extproc.convert.media_types import (
+from extproc.convert.signature import Signature
+from sluice.contract.reasons import Reason
+from sluice.media_types import (
     GRPC,
     IMAGES,
     JSON,
@@ -16,8 +18,6 @@ from extproc.convert.media_types import (
     is_json,
     media_type_name,
 )
-from extproc.convert.signature import Signature
-from sluice.contract.reasons import Reason
 
 if TYPE_CHECKING:
     from extproc.convert.request_readers import RequestReaders

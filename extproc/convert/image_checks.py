@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from extproc.convert.errors import ConversionError
 from extproc.convert.limits import MIB, ConversionLimits
-from extproc.convert.media_types import IMAGES
 from sluice.contract.reasons import Reason
 from sluice.images.header import (
     BrokenImageError,
@@ -15,6 +14,7 @@ from sluice.images.header import (
 from sluice.images.jpeg_structure import read_jpeg
 from sluice.images.png_structure import SIGNATURE, read_png
 from sluice.images.webp_structure import read_webp
+from sluice.media_types import IMAGES
 
 _READERS: Mapping[MediaType, Callable[[bytes, int], ImageHeader]] = {
     "image/jpeg": read_jpeg,

@@ -17,12 +17,12 @@ from extproc.convert.converted_message import (
 from extproc.convert.converter import Converter
 from extproc.convert.inference import Headers, InferenceRequest, Query, Reading, ResponseOptions
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.media_types import JSON, PROTOBUF
 from extproc.convert.protobuf import parse_response
 from extproc.convert.protobuf_wire import METADATA, Nested
 from extproc.convert.signature import Signature
 from protos import inference_pb2 as v2
 from sluice.contract.paths import OIP_GRPC_PREFIX
+from sluice.media_types import JSON, PROTOBUF
 
 NOT_READY = 400
 """HTTP status of a model that is not ready. The protocol says 4xx, and model servers say 400."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from extproc.convert.errors import ConversionError
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.media_types import MediaType, media_type_name, parse_media_type
 from sluice.contract.reasons import Reason
+from sluice.media_types import MediaType, media_type_name, parse_media_type
 
 _MAX_BOUNDARY = 70
 """Characters of a boundary (RFC 2046 section 5.1.1)."""

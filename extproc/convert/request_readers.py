@@ -10,17 +10,17 @@ from extproc.convert.inference import Headers, InferenceRequest, Reading, Reques
 from extproc.convert.json_document import parse_object, without_bom
 from extproc.convert.json_request import JsonRequestReader
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.media_types import (
+from extproc.convert.multipart import Part, parse_parts
+from extproc.convert.signature import Signature
+from sluice.config.tensors import TensorInput
+from sluice.contract.reasons import Reason
+from sluice.media_types import (
     HEADER_LENGTH,
     IMAGES,
     OCTET_STREAM,
     MediaType,
     parse_media_type,
 )
-from extproc.convert.multipart import Part, parse_parts
-from extproc.convert.signature import Signature
-from sluice.config.tensors import TensorInput
-from sluice.contract.reasons import Reason
 
 if TYPE_CHECKING:
     from extproc.convert.image_tensor import ImageReader, PreparedImages

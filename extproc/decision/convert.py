@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from extproc.convert import ConversionError, Converters, Query
-from extproc.convert.media_types import is_grpc
 from extproc.decision import grpc_metadata
 from extproc.decision.context import DecisionContext
 from extproc.decision.reads import Reads
@@ -14,6 +13,7 @@ from extproc.policy.compiled import Policy, Target
 from sluice.contract.headers import CREDENTIALS
 from sluice.contract.paths import GRPC_OPERATIONS
 from sluice.contract.reasons import Reason
+from sluice.media_types import is_grpc
 
 ADDED_HEADERS = 1024
 """Bytes of `requests.max_grpc_headers` that are reserved for the headers that the callout adds,

@@ -1,6 +1,5 @@
 """Stage: finds the model and checks the request's method, declared length and media type."""
 
-from extproc.convert.media_types import is_grpc, media_type_name
 from extproc.decision import oip_grpc
 from extproc.decision.context import DecisionContext
 from extproc.decision.reads import Reads
@@ -10,6 +9,7 @@ from extproc.decision.results import Refusal
 from extproc.policy.compiled import ModelPolicy, Policy
 from sluice.contract import headers
 from sluice.contract.reasons import Reason
+from sluice.media_types import is_grpc, media_type_name
 from sluice.printable import printable
 
 _READ_METHODS = (b"GET", b"HEAD")

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 from extproc.convert.content_coding import decompress_response, response_codings
 from extproc.convert.errors import ConversionError
 from extproc.convert.limits import ConversionLimits
-from extproc.convert.media_types import GRPC, HEADER_LENGTH, is_json, media_type_name
 from extproc.framing import PREFIX, PREFIX_SIZE
 from extproc.mirror.answer import Answer
+from sluice.media_types import GRPC, HEADER_LENGTH, is_json, media_type_name
 
 if TYPE_CHECKING:
     from extproc.convert.tensor import Tensor

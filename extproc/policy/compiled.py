@@ -10,7 +10,6 @@ from typing import TypeVar, cast
 
 from extproc.auth import Authenticator
 from extproc.convert import ConversionLimits, Converters, Signature
-from extproc.convert.media_types import IMAGES, MULTIPART, PROTOBUF, media_type_name
 from extproc.policy.received import ReceivedPolicy
 from sluice.config import Model, PolicyDocument, PolicySettings, Version
 from sluice.config.breaker import BreakerConfig
@@ -19,6 +18,7 @@ from sluice.config.mirror import Mirror
 from sluice.config.models import AllowRule, ClaimRule, UserBucket
 from sluice.contract.names import cluster_name
 from sluice.contract.paths import GRPC_OPERATIONS, OIP_OPERATIONS
+from sluice.media_types import IMAGES, MULTIPART, PROTOBUF, media_type_name
 
 Value = TypeVar("Value", bound=Hashable)
 
@@ -76,7 +76,7 @@ class ModelPolicy:
     allow_header: str
     """`methods` as the value of the header `allow` (RFC 9110 section 10.2.1)."""
     media_types: frozenset[bytes]
-    """Media types in their normal form (`extproc.convert.media_types`)."""
+    """Media types in their normal form (`sluice.media_types`)."""
     media_type_prefixes: tuple[bytes, ...]
     """Prefixes of the media ranges: `image/` for `image/*`."""
     operations: frozenset[bytes] | None

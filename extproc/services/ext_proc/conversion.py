@@ -15,7 +15,6 @@ from extproc.convert import (
     ConvertedMessage,
     ResponseOptions,
 )
-from extproc.convert.media_types import GRPC, media_type_name
 from extproc.decision import Admission, Reason, Refusal
 from extproc.decision.grpc_metadata import is_metadata_name, is_metadata_value
 from extproc.decision.refusals import body_too_large
@@ -28,6 +27,7 @@ from protos.ext_proc_pb2 import HttpBody, HttpHeaders, HttpTrailers
 from sluice.contract import headers as header_names
 from sluice.contract.problem import MEDIA_TYPE
 from sluice.contract.request_end import RequestEnd
+from sluice.media_types import GRPC, media_type_name
 
 _LISTS = frozenset({"content-encoding", "vary"})
 """Response headers that are lists. A server may send one header for each member."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from extproc.convert.media_types import is_grpc
 from extproc.decision import Admission
 from extproc.decision.oip_grpc import is_method_path
 from extproc.services.ext_proc.body_handler import BodyHandler, CountBody
@@ -10,6 +9,7 @@ from extproc.services.ext_proc.caller import caller_of
 from extproc.services.ext_proc.conversion import ConvertBody
 from extproc.services.ext_proc.grpc_body_check import BodyChecks, GrpcBodyCheck
 from extproc.services.ext_proc.model_query import ConvertQuery
+from sluice.media_types import is_grpc
 
 
 def choose_handler(

@@ -7,7 +7,6 @@ as soon as it is clear that the request will not be copied.
 from collections.abc import Mapping
 from typing import Final
 
-from extproc.convert.media_types import is_grpc
 from extproc.mirror import Copies, ObservedRequest, mirror_of
 from extproc.mirror.answer import Answer
 from extproc.mirror.request import GRPC_INFER
@@ -19,6 +18,7 @@ from protos.base_pb2 import HeaderMap
 from protos.ext_proc_pb2 import HttpBody, HttpHeaders, HttpTrailers, ProcessingRequest
 from sluice.contract.headers import CONTENT_LENGTH
 from sluice.contract.names import CLUSTER_ATTRIBUTE, ROUTE_ATTRIBUTE, split_route_name
+from sluice.media_types import is_grpc
 
 _EVENT_STREAM: Final = b"text/event-stream"
 

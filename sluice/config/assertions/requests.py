@@ -28,7 +28,7 @@ _BELOW: Final = "/any"
 
 _JSON: Final = "application/json"
 _PROTOBUF: Final = "application/x-protobuf"
-"""Accepted by every model with conversion (`extproc.convert.media_types`)."""
+"""Accepted by every model with conversion (`sluice.media_types`)."""
 
 _GRPC: Final = "application/grpc"
 

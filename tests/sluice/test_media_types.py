@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.convert.media_types import (
+from sluice.media_types import (
     GRPC,
     IMAGES,
     is_grpc,
