@@ -173,6 +173,7 @@ DEPENDENCIES = {
     "video": "",
     "video.frame": "",
     "video.source": "sluice.contract video.frame",
+    "video.sources": "sluice.contract video.frame video.source",
     "video.event": "",
     "video.output": "protos video.frame",
     "video.streams": "protos sluice.config sluice.contract",

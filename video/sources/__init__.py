@@ -1,0 +1,8 @@
+"""Sources of video: from bytes of uploads, cameras and files to sampled frames."""
+
+from video.sources.byte_queue import ByteQueue
+from video.sources.limits import ByteReader, SourceLimits
+from video.sources.sampling import Sampling
+from video.sources.upload import open_upload
+
+__all__ = ["ByteQueue", "ByteReader", "Sampling", "SourceLimits", "open_upload"]
