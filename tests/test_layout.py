@@ -174,11 +174,18 @@ DEPENDENCIES = {
     "video.frame": "",
     "video.source": "sluice.contract video.frame",
     "video.sources": "sluice.contract video.frame video.source",
-    "video.event": "",
     "video.output": "protos video.frame",
-    "video.streams": "protos sluice.config sluice.contract",
     "video.results": (
         "protos sluice.config sluice.media_types sluice.protobuf_fields sluice.tensors"
+    ),
+    "video.conversion": "sluice.config sluice.contract",
+    "video.inference": (
+        "protos sluice.config sluice.contract sluice.printable sluice.protobuf_fields"
+        " sluice.version video.conversion video.frame video.results"
+    ),
+    "video.streams": (
+        "protos sluice.config sluice.contract sluice.printable video.frame video.inference"
+        " video.output video.source"
     ),
     "examples": "protos",
 }

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from protos.video_pb2 import AnalysisResult
+from protos.video_pb2 import AnalysisResult, SinkStatus
 from video.frame import Frame
 
 
@@ -31,3 +31,16 @@ class Output(Protocol):
 
         `frame` is None without `wants_frames`, and for the last event of a session.
         """
+
+
+class Sink(Output, Protocol):
+    """An output of a configured stream, which delivers events to another system."""
+
+    async def start(self) -> None:
+        """Begin to deliver. Raises no error for a system that cannot be reached yet."""
+
+    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109  # the sink shares it out itself
+        """Deliver the events that wait, for `timeout` seconds at most, and end."""
+
+    def status(self) -> SinkStatus:
+        """What has been delivered, what waits, and why the last delivery failed."""

@@ -1,12 +1,10 @@
 """The settings of one stream, from the config of a camera or the options of an upload."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from sluice.config.models import Model
 from sluice.config.video import FrameSize, Region
-
-Overload = Literal["drop", "wait"]
+from video.inference.hand_over import Overload
 
 
 @dataclass(frozen=True, slots=True)

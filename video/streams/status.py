@@ -37,9 +37,10 @@ class StreamStatus:
     p99: float
     error: str
     upload: bool
+    sinks: tuple[video_pb2.SinkStatus, ...] = ()
 
     def message(self) -> video_pb2.StreamStatus:
-        """The status as protobuf, without sinks."""
+        """The status as protobuf."""
         return video_pb2.StreamStatus(
             name=self.name,
             model=self.model,
@@ -52,4 +53,5 @@ class StreamStatus:
             p99=self.p99,
             error=self.error,
             upload=self.upload,
+            sinks=self.sinks,
         )

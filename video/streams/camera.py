@@ -1,0 +1,126 @@
+"""A configured stream: runs it with its sinks, and again with other settings after each change."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from video.inference.caller_headers import Metadata
+from video.output import Output, Sink
+from video.source import FrameSource
+from video.streams.parts import StreamParts
+from video.streams.pulled import PulledStream
+from video.streams.settings import StreamSettings
+from video.streams.status import StreamStatus
+from video.streams.stream import Stream
+
+log = logging.getLogger(__name__)
+
+_PAUSE_AFTER_ERROR: Final = 5.0
+"""Seconds after which a stream that ended with an unexpected error is started again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredStream:
+    """A camera of the config. A running stream that is equal is not touched.
+
+    `caller`: the headers with credentials for the gateway. `content`: what differs if the camera,
+    its credentials or its sinks do, such as the resource of the stream.
+    """
+
+    settings: StreamSettings
+    caller: Metadata = field(repr=False)
+    content: bytes = field(repr=False)
+    open_source: Callable[[], FrameSource] = field(compare=False, repr=False)
+    open_sinks: Callable[[], Sequence[Sink]] = field(compare=False, repr=False)
+
+
+class Camera:
+    """Runs a configured stream until it has no settings any more.
+
+    `grace`: seconds for requests in flight, and then for sinks, when the stream stops. Watchers
+    stay over changes; `ended` is set when the stream is removed.
+    """
+
+    def __init__(self, wanted: ConfiguredStream, parts: StreamParts, grace: float) -> None:
+        self.ended = asyncio.Event()
+        self._parts, self._grace = parts, grace
+        self._wanted: ConfiguredStream | None = wanted
+        self._changed = asyncio.Event()
+        self._watchers: list[Output] = []
+        self._sinks: Sequence[Sink] = ()
+        self._stream = Stream(wanted.settings, parts, upload=False)
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the stream is in the config."""
+        return self._wanted is not None
+
+    def want(self, wanted: ConfiguredStream | None) -> None:
+        """Change the settings. None: the stream is removed."""
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._changed.set()
+
+    async def stopped(self) -> None:
+        """Return when the stream has stopped after its removal."""
+        await asyncio.wait((self._task,))
+
+    def watch(self, output: Output) -> None:
+        """Give the output all events from now on."""
+        self._watchers.append(output)
+        self._stream.add_output(output)
+
+    def unwatch(self, output: Output) -> None:
+        """Give the output no more events."""
+        self._watchers.remove(output)
+        self._stream.remove_output(output)
+
+    def status(self) -> StreamStatus:
+        """The status now."""
+        sinks = tuple(sink.status() for sink in self._sinks)
+        return replace(self._stream.status(), sinks=sinks)
+
+    async def _run(self) -> None:
+        try:
+            while (wanted := self._wanted) is not None:
+                self._changed.clear()
+                try:
+                    await self._run_with(wanted)
+                except Exception:
+                    log.exception("stream %s has failed", wanted.settings.name)
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_PAUSE_AFTER_ERROR):
+                            await self._changed.wait()
+        finally:
+            self.ended.set()
+
+    async def _run_with(self, wanted: ConfiguredStream) -> None:
+        """Run the stream until its settings change."""
+        self._stream = stream = Stream(wanted.settings, self._parts, upload=False)
+        for watcher in self._watchers:
+            stream.add_output(watcher)
+        self._sinks = sinks = wanted.open_sinks()
+        try:
+            for sink in sinks:
+                await sink.start()
+                stream.add_output(sink)
+            await self._pull(stream, wanted)
+        finally:
+            stream.close()
+            await asyncio.gather(*(sink.stop(self._grace) for sink in sinks))
+            self._sinks = ()
+
+    async def _pull(self, stream: Stream, wanted: ConfiguredStream) -> None:
+        pulled = PulledStream(stream, wanted.open_source, wanted.caller)
+        running = asyncio.create_task(pulled.run())
+        changed = asyncio.create_task(self._changed.wait())
+        try:
+            await asyncio.wait((running, changed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+            pulled.stop(self._grace)
+            await running
