@@ -178,7 +178,7 @@ DEPENDENCIES = {
     "video.results": (
         "protos sluice.config sluice.media_types sluice.protobuf_fields sluice.tensors"
     ),
-    "video.conversion": "sluice.config sluice.contract",
+    "video.conversion": "sluice.config sluice.contract sluice.images sluice.tensors video.frame",
     "video.inference": (
         "protos sluice.config sluice.contract sluice.printable sluice.protobuf_fields"
         " sluice.version video.conversion video.frame video.results"

@@ -13,9 +13,9 @@ from extproc.convert.limits import ConversionLimits
 from extproc.convert.tensor import Tensor
 from sluice.config.tensors import TensorInput
 from sluice.contract.reasons import Reason
-from sluice.images.decode import ImageDecoder
 from sluice.images.header import BrokenImageError, ImageHeader
-from sluice.images.normalize import DTYPES, normalizer
+from sluice.images.image_decoder import ImageDecoder
+from sluice.images.normalize import DTYPES, keeps_pixels, normalizer
 
 _MAX_SHORT_PIXELS = 1 << 17
 """Pixels of a JPEG, once for each scan, up to which decoding is short."""
@@ -47,11 +47,7 @@ class ImageReader:
         self._dtype = DTYPES[declared.datatype]
         self._decoder = ImageDecoder(declared.image)
         self._normalize = normalizer(declared.image, declared.datatype)
-        self._pixels_are_values = (
-            declared.datatype == "UINT8"
-            and declared.image.layout == "NHWC"
-            and not declared.image.normalized
-        )
+        self._pixels_are_values = keeps_pixels(declared.image, declared.datatype)
         self._result = 2 * math.prod(declared.image.shape)
         """Bytes of the pixels of a tensor: those that are resized, and those with a background."""
         self._image_bytes = math.prod(declared.image.shape) * self._dtype.itemsize

@@ -6,6 +6,7 @@ before the orientation is applied, because rotating a small image takes less tim
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,12 @@ Pixels = npt.NDArray[np.uint8]
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom edges, in pixels."""
+
+Part = tuple[int, int, int, int]
+"""A box in whole pixels."""
+
+SCALES = (8, 4, 2)
+"""Factors by which a decoder scales an image down. Smaller factors take longer than no scaling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +42,12 @@ class Fit:
     @property
     def unchanged(self) -> bool:
         """Whether the image is neither cropped nor scaled."""
-        whole = (0.0, 0.0, float(self.source[0]), float(self.source[1]))
-        return (self.width, self.height) == self.source and self.box == whole
+        return (self.width, self.height) == self.source and self.whole
+
+    @property
+    def whole(self) -> bool:
+        """Whether the image is not cropped."""
+        return self.box == (0.0, 0.0, float(self.source[0]), float(self.source[1]))
 
     @property
     def min_decoded_size(self) -> tuple[int, int]:
@@ -49,6 +60,26 @@ class Fit:
         width, height = self.source
         return min(width, math.ceil(width * x_scale)), min(height, math.ceil(height * y_scale))
 
+    def cropped(self, part: Part) -> "Fit":
+        """The same for an image that is cropped to a part, which contains the box."""
+        left, top, right, bottom = part
+        box = (self.box[0] - left, self.box[1] - top, self.box[2] - left, self.box[3] - top)
+        return Fit((right - left, bottom - top), box, self.width, self.height)
+
+    def scaled_size(self, interpolation: str) -> tuple[int, int]:
+        """Size to which a decoder scales the whole image down, before it is resized."""
+        min_width, min_height = self.min_scaled_size(interpolation)
+        for scale in SCALES:
+            width, height = (-(-side // scale) for side in self.source)
+            if width >= min_width and height >= min_height:
+                return width, height
+        return self.source
+
+    def min_scaled_size(self, interpolation: str) -> tuple[int, int]:
+        """Minimum (width, height) of the scaled image for this interpolation."""
+        # The nearest pixel of a scaled image is not a pixel of the image.
+        return self.source if interpolation == "nearest" else self.min_decoded_size
+
     def scaled_box(self, width: int, height: int) -> Box:
         """The box in a copy of the image that is scaled to `width` x `height`."""
         x_scale, y_scale = width / self.source[0], height / self.source[1]
@@ -60,6 +91,19 @@ class Fit:
             min(right * x_scale, float(width)),
             min(bottom * y_scale, float(height)),
         )
+
+
+FitSize = Callable[[int, int, int], Fit]
+"""Computes the `Fit` of an image from its width, height and EXIF orientation."""
+
+
+def fit_part(image: ImageInput, part: Part, width: int, height: int, orientation: int) -> Fit:
+    """The `Fit` of a part of an image to the declared input."""
+    left, top, right, bottom = part
+    fit = fit_image(image, right - left, bottom - top, orientation)
+    x0, y0, x1, y1 = fit.box
+    box = (x0 + left, y0 + top, x1 + left, y1 + top)
+    return Fit((width, height), box, fit.width, fit.height)
 
 
 def fit_image(image: ImageInput, width: int, height: int, orientation: int) -> Fit:

@@ -30,6 +30,11 @@ _LARGEST_FP16 = 65504.0
 _LARGEST_BF16 = 3.38e38
 
 
+def keeps_pixels(image: ImageInput, datatype: str) -> bool:
+    """Whether the tensor of an image has the same bytes as its pixels."""
+    return datatype == "UINT8" and image.layout == "NHWC" and not image.normalized
+
+
 def normalizer(image: ImageInput, datatype: str) -> Normalizer:
     """The function that fills a tensor of this datatype and layout."""
     planar = image.layout == "NCHW"

@@ -11,10 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from sluice.images.geometry import Box, Fit, Pixels
-
-Part = tuple[int, int, int, int]
-"""Left, top, right and bottom edges of a part of an image, in whole pixels."""
+from sluice.images.geometry import Box, Fit, Part, Pixels
 
 Crop = Callable[[Part], Image.Image]
 """Copies a part of an image, and converts its colors. Resizing does not change the mode."""
@@ -107,6 +104,18 @@ def resize(
         pixels = np.asarray(resized)
         out[top:bottom, left:right] = pixels[..., None] if pixels.ndim == 2 else pixels
     return out
+
+
+def resize_pixels(pixels: Pixels, fit: Fit, interpolation: str) -> Pixels:
+    """Crop and resize decoded pixels. The decoder may have scaled them already."""
+    height, width, channels = pixels.shape
+    plane = pixels[..., 0] if channels == 1 else pixels
+
+    def crop(part: Part) -> Image.Image:
+        left, top, right, bottom = part
+        return Image.fromarray(plane[top:bottom, left:right])
+
+    return resize(crop, (width, height), fit, interpolation, channels)
 
 
 def resize_memory(size: tuple[int, int], fit: Fit, interpolation: str) -> int:

@@ -38,7 +38,7 @@ class TruncatedError(ValueError):
     """The raw data end inside an element of BYTES."""
 
 
-def pack_bytes(items: Sequence[bytes]) -> bytes:
+def pack_bytes(items: Sequence[Raw]) -> bytes:
     """Raw data of a BYTES tensor."""
     lengths = map(_LENGTH.pack, map(len, items))
     return b"".join(chain.from_iterable(zip(lengths, items, strict=True)))

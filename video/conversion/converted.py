@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sluice.contract.video import VideoReason
+from sluice.tensors.datatypes import Raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,16 +13,21 @@ class Converted:
     `width` and `height` are those of the frame as it came.
     """
 
-    data: bytes | memoryview
+    data: Raw
     shape: tuple[int, ...]
     width: int
     height: int
 
 
 class FrameError(Exception):
-    """A frame cannot be converted. The text says why."""
+    """A frame cannot be converted. The text says why. The stream goes on with the next frame."""
 
     def __init__(self, reason: VideoReason, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+
+
+def broken_frame(detail: str) -> FrameError:
+    """The error for a frame that is damaged, or has a format that is not supported."""
+    return FrameError(VideoReason.BROKEN_FRAME, detail)

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sluice.config.tensors import ImageInput
-from sluice.images.geometry import fit_image
-from sluice.images.resize import Part, resize
+from sluice.images.geometry import Part, fit_image
+from sluice.images.resize import resize
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,0 +1,112 @@
+"""Converts frames to pictures: RGB pixels, or JPEG for models that take it."""
+
+import math
+from functools import lru_cache
+
+import av
+import numpy as np
+import simplejpeg
+
+from sluice.config.video import FrameSize, Region
+from sluice.images.decode import PixelDecoder
+from sluice.images.geometry import Fit, Pixels, apply_orientation
+from sluice.images.header import BrokenImageError, ImageHeader
+from video.conversion.converted import Converted, broken_frame
+from video.conversion.decoded import FrameScaler, orientation_of
+from video.conversion.encoded import check_pixels, read_frame
+from video.conversion.part import region_part
+from video.frame import DecodedImage, EncodedImage
+
+_SIZES = 16
+_QUALITY = 90
+
+
+class PictureConverter:
+    """Converts the frames of one stream to upright pictures. For one thread at a time.
+
+    `size` is the maximum size. A larger picture is scaled down, with its aspect ratio.
+    """
+
+    def __init__(self, region: Region, size: FrameSize | None, max_pixels: int) -> None:
+        self._region = region
+        self._size = size
+        self._max_pixels = max_pixels
+        self._fit = lru_cache(_SIZES)(self._fit_region)
+        self._decoder = PixelDecoder("RGB", "bilinear")
+        self._scaler = FrameScaler()
+
+    def pixels(self, image: EncodedImage | DecodedImage) -> Pixels:
+        """RGB pixels of a frame. Raises FrameError."""
+        if isinstance(image, EncodedImage):
+            return self._decoded(read_frame(image.data, self._max_pixels))
+        return self._rgb(image.frame)
+
+    def jpeg(self, image: EncodedImage | DecodedImage) -> Converted:
+        """A JPEG of a frame: the frame itself, if it is one and need not change.
+
+        Raises FrameError.
+        """
+        if isinstance(image, EncodedImage):
+            header = read_frame(image.data, self._max_pixels)
+            if self._fit(header.width, header.height, header.orientation).unchanged:
+                return Converted(image.data, (), header.width, header.height)
+            return Converted(_encoded(self._decoded(header)), (), header.width, header.height)
+        frame = image.frame
+        check_pixels(frame.width, frame.height, self._max_pixels)
+        return Converted(self._jpeg(frame), (), frame.width, frame.height)
+
+    def _decoded(self, header: ImageHeader) -> Pixels:
+        fit = self._fit(header.width, header.height, header.orientation)
+        try:
+            pixels = self._decoder.decode(header, fit)
+        except BrokenImageError as error:
+            raise broken_frame(str(error)) from None
+        return apply_orientation(pixels, header.orientation)
+
+    def _jpeg(self, frame: av.VideoFrame) -> bytes:
+        orientation = orientation_of(frame)
+        if orientation != 1:
+            return _encoded(self._rgb(frame))
+        fit = self._fit(frame.width, frame.height, orientation)
+        planes = self._scaler.scale(frame, _part(fit), (fit.width, fit.height), "yuvj420p")
+        encoded: bytes = simplejpeg.encode_jpeg_yuv_planes(*planes, quality=_QUALITY)
+        return encoded
+
+    def _rgb(self, frame: av.VideoFrame) -> Pixels:
+        check_pixels(frame.width, frame.height, self._max_pixels)
+        orientation = orientation_of(frame)
+        fit = self._fit(frame.width, frame.height, orientation)
+        size = (fit.width, fit.height)
+        green, blue, red = self._scaler.scale(frame, _part(fit), size, "gbrp")
+        return apply_orientation(np.stack((red, green, blue), axis=2), orientation)
+
+    def _fit_region(self, width: int, height: int, orientation: int) -> Fit:
+        part = region_part(self._region, width, height, orientation)
+        left, top, right, bottom = part
+        limit = self._limit(orientation)
+        factor = min(1.0, limit[0] / (right - left), limit[1] / (bottom - top))
+        return Fit(
+            (width, height),
+            (float(left), float(top), float(right), float(bottom)),
+            max(1, round((right - left) * factor)),
+            max(1, round((bottom - top) * factor)),
+        )
+
+    def _limit(self, orientation: int) -> tuple[float, float]:
+        """Maximum width and height of the stored image."""
+        if self._size is None:
+            return math.inf, math.inf
+        width, height = self._size.width, self._size.height
+        return (height, width) if orientation >= 5 else (width, height)
+
+
+def _part(fit: Fit) -> tuple[int, int, int, int]:
+    left, top, right, bottom = map(int, fit.box)
+    return left, top, right, bottom
+
+
+def _encoded(pixels: Pixels) -> bytes:
+    encoded: bytes = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(pixels), quality=_QUALITY, colorsubsampling="420"
+    )
+    return encoded
