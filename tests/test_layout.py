@@ -173,7 +173,7 @@ DEPENDENCIES = {
     "video": "",
     "video.frame": "",
     "video.source": "sluice.contract video.frame",
-    "video.sources": "sluice.contract video.frame video.source",
+    "video.sources": "sluice.contract sluice.media_types video.frame video.source",
     "video.output": "protos video.frame",
     "video.results": (
         "protos sluice.config sluice.media_types sluice.protobuf_fields sluice.tensors"
