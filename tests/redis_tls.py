@@ -19,10 +19,13 @@ def make_files(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def tls_in_front_of(port: int, folder: Path) -> Iterator[int]:
-    """The port of a server that demands a certificate of the authority in `folder`."""
+def tls_in_front_of(port: int, folder: Path, *, optional: bool = False) -> Iterator[int]:
+    """The port of a server that demands a certificate of the authority in `folder`.
+
+    `optional`: a client may also have none.
+    """
     files = TlsFiles(folder / "redis.crt", folder / "redis.key", folder / "ca.crt")
-    context = server_context(files)
+    context = server_context(files, optional=optional)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

@@ -187,6 +187,10 @@ DEPENDENCIES = {
         "protos sluice.config sluice.contract sluice.printable video.frame video.inference"
         " video.output video.source"
     ),
+    "video.sinks": (
+        "protos sluice.config sluice.printable sluice.redis_files sluice.version video.frame"
+        " video.results"
+    ),
     "examples": "protos",
 }
 
