@@ -236,3 +236,76 @@ class ReportReceived(_message.Message):
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     number: int
     def __init__(self, number: _Optional[int] = ...) -> None: ...
+
+class WorkerSnapshot(_message.Message):
+    __slots__ = ("pid", "serving", "streams", "totals", "uploads", "watchers", "refused", "rejected_configs", "connected", "cpu_seconds", "resident_bytes")
+    class RefusedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    PID_FIELD_NUMBER: _ClassVar[int]
+    SERVING_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    TOTALS_FIELD_NUMBER: _ClassVar[int]
+    UPLOADS_FIELD_NUMBER: _ClassVar[int]
+    WATCHERS_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_CONFIGS_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    CPU_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    serving: bool
+    streams: _containers.RepeatedCompositeFieldContainer[StreamStatus]
+    totals: _containers.RepeatedCompositeFieldContainer[StreamTotals]
+    uploads: _containers.RepeatedCompositeFieldContainer[UploadTotals]
+    watchers: int
+    refused: _containers.ScalarMap[str, int]
+    rejected_configs: int
+    connected: bool
+    cpu_seconds: float
+    resident_bytes: int
+    def __init__(self, pid: _Optional[int] = ..., serving: _Optional[bool] = ..., streams: _Optional[_Iterable[_Union[StreamStatus, _Mapping]]] = ..., totals: _Optional[_Iterable[_Union[StreamTotals, _Mapping]]] = ..., uploads: _Optional[_Iterable[_Union[UploadTotals, _Mapping]]] = ..., watchers: _Optional[int] = ..., refused: _Optional[_Mapping[str, int]] = ..., rejected_configs: _Optional[int] = ..., connected: _Optional[bool] = ..., cpu_seconds: _Optional[float] = ..., resident_bytes: _Optional[int] = ...) -> None: ...
+
+class StreamTotals(_message.Message):
+    __slots__ = ("stream", "model", "counts", "latencies", "seconds")
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    LATENCIES_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    stream: str
+    model: str
+    counts: Counts
+    latencies: _containers.RepeatedScalarFieldContainer[int]
+    seconds: float
+    def __init__(self, stream: _Optional[str] = ..., model: _Optional[str] = ..., counts: _Optional[_Union[Counts, _Mapping]] = ..., latencies: _Optional[_Iterable[int]] = ..., seconds: _Optional[float] = ...) -> None: ...
+
+class UploadTotals(_message.Message):
+    __slots__ = ("model", "started", "open")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    started: int
+    open: int
+    def __init__(self, model: _Optional[str] = ..., started: _Optional[int] = ..., open: _Optional[int] = ...) -> None: ...
+
+class WorkerWatch(_message.Message):
+    __slots__ = ("stream", "frames")
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    stream: str
+    frames: bool
+    def __init__(self, stream: _Optional[str] = ..., frames: _Optional[bool] = ...) -> None: ...
+
+class Watched(_message.Message):
+    __slots__ = ("events", "images")
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[AnalysisResult]
+    images: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, events: _Optional[_Iterable[_Union[AnalysisResult, _Mapping]]] = ..., images: _Optional[_Iterable[bytes]] = ...) -> None: ...

@@ -44,6 +44,7 @@ DEPENDENCIES = {
     "sluice.tensors": "protos sluice.config",
     "sluice.images": "sluice.config sluice.tensors",
     "sluice.data": "",
+    "sluice.extras": "",
     "sluice.output": "",
     "sluice.certificates": "sluice.output",
     "sluice.demo": "sluice.data",
@@ -190,6 +191,16 @@ DEPENDENCIES = {
     "video.sinks": (
         "protos sluice.config sluice.printable sluice.redis_files sluice.version video.frame"
         " video.results"
+    ),
+    "video.service": (
+        "protos sluice.config sluice.contract sluice.grpc_credentials sluice.http sluice.near_names"
+        " sluice.printable video.frame video.inference video.output video.results video.source"
+        " video.sources video.streams"
+    ),
+    "video.process": (
+        "protos sluice.config sluice.contract sluice.grpc_credentials sluice.http"
+        " sluice.private_folder sluice.supervision sluice.tls sluice.version video.service"
+        " video.streams"
     ),
     "examples": "protos",
 }

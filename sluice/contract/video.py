@@ -49,6 +49,17 @@ class VideoReason(StrEnum):
     FORBIDDEN = "forbidden"
     UNKNOWN_MODEL = "unknown_model"
 
+    # Why a call of a client is refused.
+    INVALID_OPTION = "invalid_option"
+    NOT_ACCEPTABLE = "not_acceptable"
+    NOT_THROUGH_GATEWAY = "not_through_gateway"
+    UNKNOWN_PATH = "unknown_path"
+    UNKNOWN_STREAM = "unknown_stream"
+    OTHER_REPLICA = "other_replica"
+    TOO_MANY_UPLOADS = "too_many_uploads"
+    TOO_MANY_WATCHERS = "too_many_watchers"
+    NOT_READY = "not_ready"
+
     INTERNAL_ERROR = "internal_error"
 
 

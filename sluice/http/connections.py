@@ -6,7 +6,7 @@ such bounds: it counts connections without a request as requests, and waits for 
 
 import asyncio
 import ssl
-from typing import Final
+from typing import ClassVar, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -46,6 +46,8 @@ class Connection(H11Protocol):
     """A connection. With TLS, its requests have the names in the client's certificate."""
 
     app: ASGIApp
+    max_connections: ClassVar[int] = MAX_CONNECTIONS
+    head_timeout: ClassVar[float] = HEAD_TIMEOUT
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -63,7 +65,7 @@ class Connection(H11Protocol):
 
     def _make_room(self) -> None:
         """Close the connection that has waited longest for a request, if there are too many."""
-        if len(self.connections) <= MAX_CONNECTIONS:
+        if len(self.connections) <= self.max_connections:
             return
         waiting = [
             (each.waits_since, id(each), each)
@@ -99,7 +101,7 @@ class Connection(H11Protocol):
             self._waits_since = now
         waits_since = self.waits_since
         if self._unread.is_stalled(unread, now) or (
-            waits_since is not None and now - waits_since >= HEAD_TIMEOUT
+            waits_since is not None and now - waits_since >= self.head_timeout
         ):
             self.abort()
         else:

@@ -5,9 +5,10 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from sluice.config.addresses import split_host_port
 from sluice.http.connections import Connection
@@ -31,20 +32,27 @@ class HttpServer(uvicorn.Server):
 
 
 def create_http_server(
-    app: Starlette, address: str, *, max_requests: int, tls: TlsFiles | None = None
+    app: ASGIApp,
+    address: str,
+    *,
+    max_requests: int,
+    tls: TlsFiles | None = None,
+    certificates: Literal["optional", "required"] = "optional",
+    connections: type[Connection] = Connection,
 ) -> HttpServer:
     """Create a server for `host:port`. The caller runs its `serve()` in an event loop.
 
     The server handles `max_requests` requests of known callers at a time; `AccessGuard` refuses
-    others (503). With `tls`, it speaks only TLS, and clients may have a certificate. Raises OSError
-    for files that cannot be used.
+    others (503). With `tls`, it speaks only TLS, and clients may or must have a certificate.
+    `connections`: the class of its connections, which has their limits. Raises OSError for files
+    that cannot be used.
     """
     host, port = split_host_port(address)
     config = uvicorn.Config(
         RequestLimit(max_requests).limited(app),
         host=host,
         port=int(port),
-        http=Connection,
+        http=connections,
         ws="none",
         # Strangers must not fill the log with warnings about their requests.
         log_level="error",
@@ -57,7 +65,7 @@ def create_http_server(
     )
     config.load()
     if tls is not None:
-        config.ssl = server_context(tls, optional=True)
+        config.ssl = server_context(tls, optional=certificates == "optional")
     return HttpServer(config)
 
 
@@ -78,7 +86,7 @@ def listen(address: str) -> socket.socket:
 
 @contextmanager
 def serve_in_thread(
-    app: Starlette, address: str, *, max_requests: int, tls: TlsFiles | None = None
+    app: ASGIApp, address: str, *, max_requests: int, tls: TlsFiles | None = None
 ) -> Iterator[str]:
     """Serve on a thread of its own inside the `with` block; yields the bound address.
 

@@ -1,0 +1,185 @@
+"""The HTTP application: uploads of videos, and watching the streams of cameras.
+
+All requests come from Envoy, after the decision of the gateway, which sets `x-sluice-model`.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from sluice.contract.headers import MODEL
+from sluice.contract.problem import MEDIA_TYPE
+from sluice.contract.video import VideoReason
+from sluice.http.access import PEER_NAMES
+from video.inference.caller_headers import forwarded_headers
+from video.results.encoding import Encoding, NotAcceptableError, choose_encoding
+from video.service.buffers import UploadBuffer, WatchBuffer
+from video.service.event_response import EventResponse
+from video.service.options import OPTIONS, OptionError, read_options
+from video.service.refusal import RefusedError, refused_upload
+from video.service.target import UploadTarget, WatchTarget, read_target
+from video.service.uploads import Upload, UploadRequest, Uploads
+from video.service.watchers import Watchers
+
+_SPAN_BYTES: Final = 8
+
+
+class VideoApplication:
+    """The ASGI application of a worker.
+
+    `clients`: the names in the certificates of those who may call; None without TLS.
+    """
+
+    def __init__(
+        self, uploads: Uploads, watchers: Watchers, clients: frozenset[str] | None = None
+    ) -> None:
+        self._uploads = uploads
+        self._watchers = watchers
+        self._clients = clients
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            return
+        try:
+            await self._answer(scope, receive, send)
+        except RefusedError as error:
+            self._uploads.refused[error.reason] += 1
+            response = JSONResponse(
+                error.members, error.status, error.headers, media_type=MEDIA_TYPE
+            )
+            await response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        model = self._model(scope, headers)
+        target = read_target(scope["method"], scope["path"])
+        if isinstance(target, UploadTarget):
+            request = self._upload_request(scope, headers, model, target)
+            encoding = _encoding(headers)
+            async with self._uploads.accept(request) as upload:
+                await _respond_to_upload(upload, encoding, receive, send)
+        elif isinstance(target, WatchTarget):
+            await self._watch(model, target.stream, _encoding(headers), receive, send)
+        else:
+            detail = "send POST …/video with a video, or GET …/video/STREAM"
+            raise RefusedError(404, VideoReason.UNKNOWN_PATH, detail)
+
+    def _model(self, scope: Scope, headers: Headers) -> str:
+        """The model that the gateway has named. Raises RefusedError."""
+        names: frozenset[str] = scope.get(PEER_NAMES, frozenset())
+        model = headers.get(MODEL)
+        if model is None or (self._clients is not None and not names & self._clients):
+            detail = "requests come through the gateway: send them to its listener"
+            raise RefusedError(403, VideoReason.NOT_THROUGH_GATEWAY, detail)
+        return model
+
+    def _upload_request(
+        self, scope: Scope, headers: Headers, model: str, target: UploadTarget
+    ) -> UploadRequest:
+        query = scope["query_string"].decode("latin-1")
+        try:
+            given = parse_qsl(query, keep_blank_values=True, max_num_fields=2 * len(OPTIONS))
+            options = read_options(given)
+        except OptionError as error:
+            raise RefusedError(400, VideoReason.INVALID_OPTION, str(error), error.name) from None
+        except ValueError:
+            detail = f"send only these options: {', '.join(OPTIONS)}"
+            raise RefusedError(400, VideoReason.INVALID_OPTION, detail) from None
+        length = headers.get("content-length", "")
+        return UploadRequest(
+            model=model,
+            version=target.version,
+            caller=forwarded_headers(headers.items(), secrets.token_hex(_SPAN_BYTES)),
+            content_type=headers.get("content-type", ""),
+            options=options,
+            size=int(length) if length.isascii() and length.isdigit() else None,
+        )
+
+    async def _watch(
+        self, model: str, stream: str, encoding: Encoding, receive: Receive, send: Send
+    ) -> None:
+        buffer = WatchBuffer()
+        async with (
+            self._watchers.watch(model, stream, buffer),
+            _ends_with_connection(receive, buffer),
+        ):
+            response = EventResponse(send, encoding)
+            await response.start()
+            await response.send_all(buffer)
+            await response.end()
+
+
+def _encoding(headers: Headers) -> Encoding:
+    try:
+        return choose_encoding(headers.get("accept"))
+    except NotAcceptableError as error:
+        raise RefusedError(406, VideoReason.NOT_ACCEPTABLE, str(error), "accept") from None
+
+
+async def _respond_to_upload(
+    upload: Upload, encoding: Encoding, receive: Receive, send: Send
+) -> None:
+    """Send the events of an upload while its video still comes.
+
+    Raises RefusedError if it ends before the first event.
+    """
+    buffer = UploadBuffer()
+    body = asyncio.create_task(_receive_body(receive, upload, buffer))
+    running = asyncio.create_task(upload.run([buffer]))
+    try:
+        events = await buffer.next_events()
+        if not events:
+            return  # the client has left
+        first = events[0]
+        if first.end.reason:
+            raise refused_upload(first.end.reason, first.end.detail)
+        response = EventResponse(send, encoding)
+        await response.start()
+        await response.send(events)
+        await response.send_all(buffer)
+        await response.end()
+    finally:
+        body.cancel()
+        upload.client_left()
+        await running
+
+
+async def _receive_body(receive: Receive, upload: Upload, buffer: UploadBuffer) -> None:
+    """Pass the body to the upload. Ends the upload if the client leaves."""
+    complete = False
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            upload.client_left()
+            buffer.close()
+            return
+        if not complete:
+            # False if nothing reads the video any more: the rest of the body is thrown away.
+            complete = not await upload.bytes.put(message.get("body", b""))
+        if not message.get("more_body", False):
+            upload.bytes.end()
+            complete = True
+
+
+@asynccontextmanager
+async def _ends_with_connection(receive: Receive, buffer: WatchBuffer) -> AsyncIterator[None]:
+    """Closes the buffer when the client leaves, while the block runs."""
+
+    async def wait() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        buffer.close()
+
+    waiting = asyncio.create_task(wait())
+    try:
+        yield
+    finally:
+        waiting.cancel()
