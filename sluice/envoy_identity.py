@@ -44,11 +44,13 @@ def transport_socket(identity: Identity, directory: Path, server_name: str) -> J
     return {"name": "envoy.transport_sockets.tls", "typed_config": config}
 
 
-def tls_context(identity: Identity, directory: Path, server_name: str) -> Json:
-    """The message UpstreamTlsContext of such a cluster, as JSON."""
+def tls_context(
+    identity: Identity, directory: Path, server_name: str, protocol: str = "h2"
+) -> Json:
+    """The message UpstreamTlsContext of such a cluster, as JSON. `protocol`: that of ALPN."""
     common: Json = {
         # Without it, Envoy's health checks offer no protocol (ALPN), and gRPC servers refuse them.
-        "alpn_protocols": ["h2"],
+        "alpn_protocols": [protocol],
         "combined_validation_context": {
             "default_validation_context": {
                 "match_typed_subject_alt_names": [

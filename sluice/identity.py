@@ -4,19 +4,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sluice.config.access import Access
-from sluice.config.identity import Identity
+from sluice.config.identity import CalloutIdentity, Identity, VideoIdentity
 from sluice.tls import NO_CREDENTIALS, ClientCredentials, TlsFiles
 
 
 def absolute(identity: Identity, directory: Path) -> Identity:
     """The identity with absolute file names. They are relative to `directory`."""
-    own, folder = identity.control_plane, directory.absolute()
+    own, video, folder = identity.control_plane, identity.video, directory.absolute()
     return identity.model_copy(
         update={
             "ca": _absolute(folder, identity.ca),
             "control_plane": None if own is None else own.model_copy(update=_files(folder, own)),
             "callout": identity.callout.model_copy(update=_files(folder, identity.callout)),
             "envoy": identity.envoy.model_copy(update=_files(folder, identity.envoy)),
+            "video": video and video.model_copy(update=_files(folder, video)),
         }
     )
 
@@ -40,10 +41,21 @@ def control_plane_files(identity: Identity | None, directory: Path) -> TlsFiles 
 
 def callout_files(identity: Identity | None, directory: Path) -> TlsFiles | None:
     """The certificate of the callout as a server; None without TLS."""
-    if identity is None or identity.ca is None:
+    return None if identity is None else _server_files(identity, identity.callout, directory)
+
+
+def video_files(identity: Identity | None, directory: Path) -> TlsFiles | None:
+    """The certificate of the video service as a server; None without TLS."""
+    if identity is None or identity.video is None:
         return None
-    certificate, key = identity.callout.certificate, identity.callout.private_key
-    if certificate is None or key is None:
+    return _server_files(identity, identity.video, directory)
+
+
+def _server_files(
+    identity: Identity, part: CalloutIdentity | VideoIdentity, directory: Path
+) -> TlsFiles | None:
+    certificate, key = part.certificate, part.private_key
+    if identity.ca is None or certificate is None or key is None:
         return None
     return TlsFiles(directory / certificate, directory / key, directory / identity.ca)
 
@@ -52,10 +64,23 @@ def xds_client(identity: Identity | None, directory: Path) -> ClientCredentials:
     """The credentials of the callout as a client of xDS."""
     if identity is None:
         return NO_CREDENTIALS
+    return _xds_client(identity, identity.callout, directory)
+
+
+def video_xds_client(identity: Identity | None, directory: Path) -> ClientCredentials:
+    """The credentials of the video service as a client of xDS."""
+    if identity is None or identity.video is None:
+        return NO_CREDENTIALS
+    return _xds_client(identity, identity.video, directory)
+
+
+def _xds_client(
+    identity: Identity, part: CalloutIdentity | VideoIdentity, directory: Path
+) -> ClientCredentials:
     own, server, token = (
-        callout_files(identity, directory),
+        _server_files(identity, part, directory),
         identity.control_plane,
-        identity.callout.token_file,
+        part.token_file,
     )
     return ClientCredentials(
         ca=None if identity.ca is None else directory / identity.ca,

@@ -113,6 +113,7 @@ BASE: dict[str, Any] = {
         "control_plane": {"certificate": "cert.pem", "private_key": "key.pem"},
         "callout": {"certificate": "cert.pem", "private_key": "key.pem"},
         "envoy": {"certificate": "cert.pem", "private_key": "key.pem"},
+        "video": {"certificate": "cert.pem", "private_key": "key.pem"},
     },
     "telemetry": {"profile": {"secret_file": SECRET}},
     "listener": {"tls": {"certificate": "cert.pem", "private_key": "key.pem"}},
@@ -318,7 +319,9 @@ def test_a_valid_config_shows_no_secret(
 ) -> None:
     file = tmp_path / "gateway.yaml"
     file.write_text(yaml.safe_dump(BASE))
-    parts = (x509.DNSName(f"sluice-{part}") for part in ("control-plane", "callout", "envoy"))
+    parts = (
+        x509.DNSName(f"sluice-{part}") for part in ("control-plane", "callout", "envoy", "video")
+    )
     own = certificate(extensions=[x509.SubjectAlternativeName(parts)])
     for name in ("cert.pem", "ca.pem"):
         (tmp_path / name).write_bytes(own)

@@ -23,4 +23,6 @@ class DecisionContext:
     bucket: int | None = None
     operation: bytes | None = None
     """The operation of an Open Inference Protocol REST path; None on every other path."""
+    video_cluster: str | None = None
+    """The cluster of the video service, for its requests; None for all others."""
     converter: Converter | None = None

@@ -60,7 +60,7 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
     """Choose the converter by the operation, the content type and the version's protocol."""
     target = context.target
     assert target is not None
-    if target.converters is None:
+    if target.converters is None or context.video_cluster is not None:
         return None
     speaks_grpc = target.protocol == "grpc"
     refusal = _check_for_grpc(policy, request, context) if speaks_grpc else None
@@ -88,6 +88,8 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
 
 def explain(context: DecisionContext) -> str:
     """Explain whether the body is converted."""
+    if context.video_cluster is not None:
+        return "the video service converts each frame"
     if context.converter is None:
         return "the body passes unchanged"
     what = "body" if context.converter.takes_body else "request"

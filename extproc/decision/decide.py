@@ -103,14 +103,18 @@ def _refusal(refusal: Refusal, stage: str, context: DecisionContext) -> Refusal:
 
 
 def _admission(context: DecisionContext) -> Admission:
-    assert context.model is not None
+    model = context.model
+    assert model is not None
     assert context.target is not None
+    max_body = model.max_body if context.video_cluster is None else model.max_video
+    assert max_body is not None
     return Admission(
         context.target,
         context.reason,
         context.canary,
         context.identity.subject,
-        context.model.max_body,
+        max_body,
         context.converter,
         context.identity,
+        context.video_cluster,
     )

@@ -51,6 +51,9 @@ class Admission:
     converter: Converter | None = None
     """Converts the body for the target; None if the body passes unchanged."""
     identity: Identity = dataclasses.field(default=ANONYMOUS, compare=False)
+    video_cluster: str | None = None
+    """The cluster of the video service, which gets the request in place of `target`. It sends the
+    frames as requests of their own, on which the gateway decides again."""
     limit_headers: tuple[tuple[str, str], ...] = ()
     """Response headers with the state of the limits that apply to the request."""
 

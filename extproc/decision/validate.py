@@ -1,16 +1,21 @@
 """Stage: finds the model and checks the request's method, declared length and media type."""
 
-from extproc.decision import oip_grpc
+from extproc.decision import oip_grpc, video
 from extproc.decision.context import DecisionContext
 from extproc.decision.reads import Reads
-from extproc.decision.refusals import MISSING_MESSAGE, NO_WEBSOCKET, body_too_large
+from extproc.decision.refusals import (
+    MISSING_MESSAGE,
+    NO_WEBSOCKET,
+    check_length,
+    method_not_allowed,
+    unsupported_media_type,
+)
 from extproc.decision.request import Request
 from extproc.decision.results import Refusal
 from extproc.policy.compiled import ModelPolicy, Policy
 from sluice.contract import headers
 from sluice.contract.reasons import Reason
 from sluice.media_types import is_grpc, media_type_name
-from sluice.printable import printable
 
 _READ_METHODS = (b"GET", b"HEAD")
 
@@ -41,13 +46,6 @@ _NO_NAME = Refusal(
     Reason.UNKNOWN_MODEL, f"write the name of the model into the header {headers.MODEL_NAME}"
 )
 
-_MAX_QUOTED = 90
-"""Characters of a header that a detail quotes."""
-
-_MAX_LENGTH_DIGITS = 19
-"""Maximum digits of `content-length`, without zeros in front of more digits: enough for a signed
-64-bit integer."""
-
 
 def reads(_: Policy) -> Reads:
     """The parts of a request that this stage reads."""
@@ -67,40 +65,73 @@ def run(policy: Policy, request: Request, context: DecisionContext) -> Refusal |
         return _NOT_ASCII
     path = target.partition(b"?")[0]
     if oip_grpc.is_method_path(path):
-        context.model = policy.models.get(request.headers.get(headers.MODEL_NAME, b""))
-        if not _is_client_method(oip_grpc.method_name(path), context.model):
-            return _unknown_grpc_method(request)
-        if not request.has_body:
-            return MISSING_MESSAGE
-        if context.model is None:
-            return _NO_NAME if headers.MODEL_NAME not in request.headers else _UNKNOWN_NAME
-        rest, is_oip_rest = b"", False
-    else:
-        context.model, rest, is_oip_rest = _find_model(policy, path)
-    model = context.model
+        return _find_called_model(policy, path, request, context) or _check(request, context)
+    if video.is_method_path(path):
+        return _check_video_call(policy, path, request, context)
+    model, rest, is_oip_rest = _find_model(policy, path)
     if model is None:
         return _UNKNOWN_PATH
-    read_only = False
-    if is_oip_rest:
-        rest, version = _split_version(rest)
-        if version is not None:
-            context.requested_version, context.requested_by = version, Reason.VERSION_PATH
-        if model.operations is not None and rest not in model.operations:
-            return _UNKNOWN_PATH
-        # The operations for metadata and readiness of a model.
-        read_only = rest in (b"", b"ready")
-        context.operation = rest
+    context.model = model
+    if not is_oip_rest:
+        return _check(request, context)
+    rest, version = _split_version(rest)
+    if version is not None:
+        context.requested_version, context.requested_by = version, Reason.VERSION_PATH
+    if model.max_video is not None and video.is_operation(rest, version):
+        return video.check_request(model, rest, request, context)
+    if model.operations is not None and rest not in model.operations:
+        return _UNKNOWN_PATH
+    context.operation = rest
+    return _check(request, context)
+
+
+def _check(request: Request, context: DecisionContext) -> Refusal | None:
+    """Check a request for a model."""
+    model = context.model
+    assert model is not None
+    # The operations for metadata and readiness of a model.
+    read_only = context.operation in (b"", b"ready")
     return (
         _check_method(model, request, read_only=read_only)
-        or _check_length(model, request)
+        or check_length(model.max_body, request)
         or _check_media_type(model, request)
     )
 
 
+def _find_called_model(
+    policy: Policy, path: bytes, request: Request, context: DecisionContext
+) -> Refusal | None:
+    """Find the model of a gRPC call of the Open Inference Protocol."""
+    context.model = policy.models.get(request.headers.get(headers.MODEL_NAME, b""))
+    if not _is_client_method(oip_grpc.method_name(path), context.model):
+        return _unknown_grpc_method(request)
+    if not request.has_body:
+        return MISSING_MESSAGE
+    if context.model is None:
+        return _unknown_name(request)
+    return None
+
+
 def explain(context: DecisionContext) -> str:
     """Explain which model was found."""
-    assert context.model is not None
-    return f"model {context.model.name}, bodies up to {context.model.max_body} bytes"
+    model = context.model
+    assert model is not None
+    if context.video_cluster is not None:
+        return f"video of model {model.name}, up to {model.max_video} bytes"
+    return f"model {model.name}, bodies up to {model.max_body} bytes"
+
+
+def _check_video_call(
+    policy: Policy, path: bytes, request: Request, context: DecisionContext
+) -> Refusal | None:
+    """Find the model of a gRPC call of the video service, and check the call."""
+    if not video.is_method(path):
+        return _unknown_grpc_method(request)
+    model = policy.models.get(request.headers.get(headers.MODEL_NAME, b""))
+    if model is None or model.max_video is None:
+        return _unknown_name(request)
+    context.model = model
+    return video.check_call(model, request, context)
 
 
 def _find_model(policy: Policy, path: bytes) -> tuple[ModelPolicy | None, bytes, bool]:
@@ -138,6 +169,10 @@ def _unknown_grpc_method(request: Request) -> Refusal:
     return Refusal(Reason.UNKNOWN_OPERATION, detail)
 
 
+def _unknown_name(request: Request) -> Refusal:
+    return _NO_NAME if headers.MODEL_NAME not in request.headers else _UNKNOWN_NAME
+
+
 def _split_version(rest: bytes) -> tuple[bytes, bytes | None]:
     """Split `versions/V/infer` into `infer` and V."""
     if not rest.startswith(b"versions/"):
@@ -149,34 +184,17 @@ def _split_version(rest: bytes) -> tuple[bytes, bytes | None]:
 def _check_method(model: ModelPolicy, request: Request, *, read_only: bool) -> Refusal | None:
     method = request.method
     if read_only:
-        return None if method in _READ_METHODS else _method_not_allowed("GET, HEAD")
+        return None if method in _READ_METHODS else method_not_allowed("GET, HEAD")
     if request.is_websocket and model.websocket:
-        return _check_connection(request) if method == b"GET" else _method_not_allowed("GET")
+        return _check_connection(request) if method == b"GET" else method_not_allowed("GET")
     if method not in model.methods:
-        return _method_not_allowed(model.allow_header)
+        return method_not_allowed(model.allow_header)
     return NO_WEBSOCKET if request.is_websocket else None
 
 
 def _check_connection(request: Request) -> Refusal | None:
     options = request.headers.get("connection", b"").lower().split(b",")
     return None if _UPGRADE_OPTIONS.issuperset(map(bytes.strip, options)) else _NAMES_HEADERS
-
-
-def _method_not_allowed(allow: str) -> Refusal:
-    detail = f"the allowed methods are {allow}"
-    return Refusal(Reason.METHOD_NOT_ALLOWED, detail, (("allow", allow),))
-
-
-def _check_length(model: ModelPolicy, request: Request) -> Refusal | None:
-    length = request.headers.get(headers.CONTENT_LENGTH)
-    if length is None:
-        return None
-    if len(length) > _MAX_LENGTH_DIGITS:
-        length = length.lstrip(b"0") or b"0"
-    if not length.isdigit() or len(length) > _MAX_LENGTH_DIGITS:
-        return Refusal(Reason.MALFORMED_REQUEST, "content-length is not a number of bytes")
-    size = int(length)
-    return body_too_large(model.max_body, size) if size > model.max_body else None
 
 
 def _check_media_type(model: ModelPolicy, request: Request) -> Refusal | None:
@@ -188,17 +206,6 @@ def _check_media_type(model: ModelPolicy, request: Request) -> Refusal | None:
     media_type = media_type_name(content_type.decode("latin-1")).encode("latin-1")
     if media_type in model.media_types or media_type.startswith(model.media_type_prefixes):
         return None
-    return _unsupported(model, request.headers.get("content-type"))
-
-
-def _unsupported(model: ModelPolicy, content_type: bytes | None) -> Refusal:
-    """The refusal of a media type. `accept` has those that the model accepts (RFC 9110 section
-    15.5.16).
-    """
     types = sorted(model.media_types) + [prefix + b"*" for prefix in model.media_type_prefixes]
     accepted = b", ".join(types).decode()
-    came = "a body without content-type"
-    if content_type is not None:
-        came = f"'{printable(content_type.decode('latin-1'), _MAX_QUOTED)}'"
-    detail = f"the model does not accept {came}; it accepts {printable(accepted, _MAX_QUOTED)}"
-    return Refusal(Reason.UNSUPPORTED_MEDIA_TYPE, detail, (("accept", accepted),))
+    return unsupported_media_type("the model", request.headers.get("content-type"), accepted)

@@ -83,6 +83,8 @@ class ModelPolicy:
     """REST operations that clients may use; None for all (see `paths.OIP_OPERATIONS`)."""
     extra_grpc_methods: frozenset[bytes]
     max_body: int
+    max_video: int | None
+    """Maximum bytes of a video; None if the model takes no videos."""
     websocket: bool
     public: bool
     allow_rules: tuple[AllowRule, ...]
@@ -280,6 +282,7 @@ def _compile_model(name: str, model: Model, digest: bytes, requests: Requests) -
         operations=_shared(_operations(model)),
         extra_grpc_methods=_shared(frozenset(map(str.encode, model.extra_grpc_methods))),
         max_body=limits.max_body,
+        max_video=None if model.video is None else model.video.max_bytes,
         websocket=model.websocket,
         public=model.access.public,
         allow_rules=model.access.allow,

@@ -5,7 +5,7 @@ without `content-length`.
 """
 
 import re
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Final
 
 from extproc.decision import Admission, Decision, Reason, Refusal
@@ -21,6 +21,7 @@ from extproc.services.responses import (
     refusal_headers,
     removed_headers,
     upstream_headers,
+    video_credentials,
 )
 from protos.base_pb2 import HeaderValue, HeaderValueOption
 from protos.ext_authz_pb2 import AttributeContext, CheckRequest, CheckResponse
@@ -88,7 +89,7 @@ class Authorization:
         try:
             removed = (*removed_headers(policy, headers), *filter(_is_alias, headers))
             return self._responses.get(
-                policy, decision, removed, lambda: _ok_response(decision, removed)
+                policy, decision, removed, lambda: _ok_response(policy, decision, headers, removed)
             )
         except Exception as error:
             return _denied_response(policy, headers, log_failure(error))
@@ -124,10 +125,12 @@ def _headers(http: AttributeContext.HttpRequest) -> dict[str, bytes]:
     return headers
 
 
-def _ok_response(admission: Admission, removed: Iterable[str]) -> bytes:
+def _ok_response(
+    policy: Policy, admission: Admission, headers: Mapping[str, bytes], removed: Iterable[str]
+) -> bytes:
     response = CheckResponse()
     response.status.code = StatusCode.OK
-    added = upstream_headers(admission)
+    added = upstream_headers(admission) + video_credentials(policy, admission, headers)
     response.ok_response.headers.extend(_options(added))
     overwritten = {name for name, _ in added}
     # ext_authz removes headers after it sets headers, so no header may be in both lists.

@@ -8,6 +8,7 @@ from extproc.decision import Admission, Reason, Refusal
 from extproc.policy.compiled import Policy
 from extproc.problem import problem
 from sluice.contract import headers as names
+from sluice.contract.names import VIDEO_CLUSTER
 from sluice.contract.problem import MEDIA_TYPE, title
 from sluice.contract.request_end import RequestEnd
 
@@ -34,24 +35,48 @@ def log_failure(error: Exception) -> Refusal:
 
 
 def upstream_headers(admission: Admission) -> Headers:
-    """Request headers that carry the decision to Envoy's router and to the model server."""
+    """Request headers that carry the decision to Envoy's router and to the model server.
+
+    The video service gets the version that the client requests, not the one of this decision: each
+    frame is a request of its own.
+    """
     target = admission.target
     headers: Headers = [
-        (names.MODEL_SERVICE, target.cluster),
-        (names.MODEL_VERSION, target.version),
+        (names.MODEL_SERVICE, admission.video_cluster or target.cluster),
         (names.MODEL, target.model),
         (names.REASON, admission.reason),
     ]
     if admission.subject:
         headers.append((names.SUBJECT, header_safe(admission.subject)))
-    if admission.canary:
-        headers.append((names.CANARY, "true"))
-    if target.protocol == "grpc":
+    if admission.video_cluster is None:
+        headers.append((names.MODEL_VERSION, target.version))
+        if admission.canary:
+            headers.append((names.CANARY, "true"))
+    if target.protocol == "grpc" and admission.video_cluster != VIDEO_CLUSTER:
         # Without `te`, some gRPC servers reset the call, which would count as a server failure.
         headers.append(("te", "trailers"))
     # The route copies these to the response as ratelimit and ratelimit-policy.
     headers += [(names.INTERNAL_PREFIX + name, value) for name, value in admission.limit_headers]
     return headers
+
+
+def video_credentials(
+    policy: Policy, admission: Admission, headers: Mapping[str, bytes]
+) -> Headers:
+    """Headers with the client's credentials for the video service; none for other requests.
+
+    The video service sends them with the requests for the frames. Values that the gateway cannot
+    have accepted are left out.
+    """
+    if admission.video_cluster is None or policy.forward_credentials:
+        return []
+    sources = (names.AUTHORIZATION, policy.api_key_header)
+    found = zip(names.VIDEO_CREDENTIALS, sources, strict=True)
+    return [
+        (name, headers[source].decode())
+        for name, source in found
+        if source in headers and headers[source].isascii()
+    ]
 
 
 def removed_headers(policy: Policy, headers: Mapping[str, bytes]) -> list[str]:

@@ -25,6 +25,8 @@ from sluice.contract.local_replies import (
 from sluice.contract.names import (
     OTHER,
     UNDECIDED_ROUTE,
+    VIDEO_CLUSTER,
+    VIDEO_GRPC_CLUSTER,
     Placement,
     split_cluster_name,
     split_route_name,
@@ -209,13 +211,18 @@ def _group(text: str) -> _Group:
     )
 
 
+_VIDEO = frozenset((VIDEO_CLUSTER, VIDEO_GRPC_CLUSTER))
+
+
 def _value(field: str) -> str:
     return "" if field == ABSENT else field
 
 
 def _outcome(group: _Group, end: RequestEnd, grpc: GrpcOutcome) -> RequestOutcome:
     """The outcome of a request. `group.reason` is that of the admission, if it was admitted."""
-    model, version = split_cluster_name(group.service)
+    # A request to the video service has no version: each frame is a request of its own.
+    service = "" if group.service in _VIDEO else group.service
+    model, version = split_cluster_name(service)
     return RequestOutcome(
         method=group.method,
         protocol=group.protocol,

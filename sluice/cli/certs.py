@@ -10,12 +10,13 @@ from sluice.certificates import Part, UnusableAuthorityError, make_certificates
 from sluice.cli.commands import CommandError, Subcommands, command
 from sluice.cli.credentials import valid_name
 from sluice.cli.numbers import whole_number
-from sluice.config.identity import CALLOUT, CONTROL_PLANE, ENVOY
+from sluice.config.identity import CALLOUT, CONTROL_PLANE, ENVOY, VIDEO
 
 PARTS = (
     Part(CONTROL_PLANE, "control-plane", is_server=True),
     Part(CALLOUT, "callout", is_server=True),
     Part(ENVOY, "envoy", is_server=False),
+    Part(VIDEO, "video", is_server=True),
 )
 OPERATOR = "operator"
 MAX_DAYS = 825
@@ -33,6 +34,10 @@ identity:
   envoy:
     certificate: {folder}/envoy.crt
     private_key: {folder}/envoy.key
+  # Only with `video`:
+  video:
+    certificate: {folder}/video.crt
+    private_key: {folder}/video.key
 control_plane:
   access:
     certificates: [{clients}]

@@ -449,6 +449,13 @@ class GatewayConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _video_has_an_identity(self) -> Self:
+        if self.video is not None and self.identity is not None and self.identity.video is None:
+            message = "the video service needs an identity too: write identity.video"
+            raise invalid(message, ("identity", "video"))
+        return self
+
+    @model_validator(mode="after")
     def _videos_have_models(self) -> Self:
         with_video = [name for name, model in self.models.items() if model.video is not None]
         if self.video is None and (self.videos or with_video):

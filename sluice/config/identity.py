@@ -1,9 +1,11 @@
 """How the parts of a gateway identify themselves to each other: certificates or tokens."""
 
+from collections.abc import Mapping
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from sluice.config.errors import KeyPath
 from sluice.config.invalid import check_distinct, invalid
 from sluice.config.pattern import Pattern
 from sluice.config.values import Confidential, FilePath, Outside, Shown, Strict
@@ -18,6 +20,7 @@ PeerName = Annotated[
 """A name in a certificate: a DNS name or a URI of its alternative names, else its common name."""
 
 CONTROL_PLANE, CALLOUT, ENVOY = "sluice-control-plane", "sluice-callout", "sluice-envoy"
+VIDEO = "sluice-video"
 """The names in certificates of `sluice certs`."""
 
 
@@ -73,6 +76,12 @@ class EnvoyIdentity(_Client):
     )
 
 
+class VideoIdentity(_Client):
+    """The certificate of the video service: as a client of xDS, and as a server of Envoy."""
+
+    name: Annotated[PeerName, Shown()] = Field(VIDEO, description="Name in the certificate.")
+
+
 class Identity(Strict):
     """Identity of the parts of the gateway: with it, they accept only each other.
 
@@ -90,6 +99,13 @@ class Identity(Strict):
     )
     callout: CalloutIdentity
     envoy: EnvoyIdentity
+    video: VideoIdentity | None = Field(None, description="Needed with `video`.")
+
+    @property
+    def clients(self) -> Mapping[str, CalloutIdentity | EnvoyIdentity | VideoIdentity]:
+        """The clients of xDS, by their keys."""
+        video = {} if self.video is None else {"video": self.video}
+        return {"callout": self.callout, "envoy": self.envoy, **video}
 
     @property
     def mutual(self) -> bool:
@@ -98,8 +114,11 @@ class Identity(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if (self.callout.certificate is None) != (self.envoy.certificate is None):
-            raise ValueError("callout and envoy must both have certificates, or both have tokens")
+        for key, client in self.clients.items():
+            if (client.certificate is None) is self.mutual:
+                missing = "a certificate" if self.mutual else "a token"
+                message = "all clients must have certificates, or all must have tokens"
+                raise invalid(f"{message}: {key} needs {missing}", (key,))
         if self.mutual and self.control_plane is None:
             raise invalid("certificates of clients need one of the server", ("control_plane",))
         if (self.ca is None) != (self.control_plane is None):
@@ -108,14 +127,16 @@ class Identity(Strict):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        names = [(("callout", "name"), self.callout.name), (("envoy", "name"), self.envoy.name)]
+        clients = self.clients.items()
+        names: list[tuple[KeyPath, str]] = [((key, "name"), each.name) for key, each in clients]
         if self.control_plane is not None:
             names.append((("control_plane", "name"), self.control_plane.name))
         check_distinct(names, "two parts have the same name in their certificates")
-        if self.callout.token_file is not None:
-            files = (self.callout.token_file, self.envoy.token_file)
-            check_distinct(
-                zip((("callout", "token_file"), ("envoy", "token_file")), files, strict=True),
-                "callout and envoy need different tokens: Envoy must not read the policy",
-            )
+        files = [
+            ((key, "token_file"), each.token_file)
+            for key, each in clients
+            if each.token_file is not None
+        ]
+        message = "each part needs a token of its own: no other part may read what it gets"
+        check_distinct(files, message)
         return self

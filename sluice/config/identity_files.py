@@ -40,7 +40,7 @@ def identity_files(identity: Identity | None, access: Access, directory: Path) -
     names = [each.secret_file for each in access.tokens]
     if identity is not None:
         own = identity.control_plane
-        names += [identity.ca, identity.callout.token_file, identity.envoy.token_file]
+        names += [identity.ca, *(each.token_file for each in identity.clients.values())]
         names += [] if own is None else [own.certificate, own.private_key]
     return [directory / name for name in names if name is not None]
 
@@ -56,7 +56,7 @@ def identity_findings(
     yield from _unreadable_as(Severity.ERROR, _tokens(access, directory))
     if identity is None:
         return
-    for part in ("callout", "envoy"):
+    for part in identity.clients:
         found = _of_part(identity, part, directory, now)
         yield from _unreadable_as(Severity.ABSENT, found)
         yield from _unreadable_as(Severity.NO_SECRET, _node_token(identity, part, directory))
@@ -73,6 +73,14 @@ def callout_findings(
     if identity is not None:
         yield from _of_part(identity, "callout", directory, now)
         yield from _node_token(identity, "callout", directory)
+        yield from _authorities(identity, directory, now)
+
+
+def video_findings(identity: Identity | None, directory: Path, now: datetime) -> Iterator[Finding]:
+    """Everything that is wrong at `now` with the files that the video service reads."""
+    if identity is not None and identity.video is not None:
+        yield from _of_part(identity, "video", directory, now)
+        yield from _node_token(identity, "video", directory)
         yield from _authorities(identity, directory, now)
 
 

@@ -47,6 +47,12 @@ VERIFIED_SUBJECT: Final = "x-sluice-token-subject"
 PATH: Final = "x-sluice-path"
 """Path that the client requested. The callout sets this header if it converts the request."""
 
+VIDEO_CREDENTIALS: Final = ("x-sluice-authorization", "x-sluice-api-key")
+"""Credentials of a client for the video service, which sends them with the request for each frame.
+Envoy removes the headers of credentials from all requests, so they travel under these names, and
+the clusters of the video service give them their own names back: `authorization`, and the name of
+`auth.api_key_header`."""
+
 BODY_LENGTH: Final = "x-sluice-body-length"
 """Length of a converted body. Envoy moves it to `content-length`, of requests to the model server
 and of responses to the client. The callout cannot set `content-length` (see its `messages`)."""

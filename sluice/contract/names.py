@@ -28,6 +28,10 @@ CALLOUT_CLUSTER: Final = "sluice-callout"
 RUNTIME_CLUSTER: Final = "sluice-callout-runtime"
 """The workers of the callout, as the bootstrap of an Envoy names them."""
 
+VIDEO_CLUSTER: Final = "sluice-video"
+VIDEO_GRPC_CLUSTER: Final = "sluice-video-grpc"
+"""The workers of the video service: for uploads and watchers by HTTP/1.1, and for gRPC calls."""
+
 OTLP_LOG_CLUSTER: Final = "sluice-otlp-log"
 OTLP_TRACE_CLUSTER: Final = "sluice-otlp-trace"
 """Clusters that serve no model version. Names of model version clusters always have a slash."""
@@ -96,6 +100,9 @@ NATIVE_ROUTE_SUFFIX: Final = "/native"
 """End of the names of native routes: those with which Envoy admits requests without the callout.
 Names of models have no slash."""
 
+VIDEO_ROUTE_SUFFIX: Final = "/video"
+"""End of the names of the routes to the video service."""
+
 Placement = Literal["native", "callout"]
 """Where a request is decided: in Envoy alone, or by the callout."""
 
@@ -117,10 +124,15 @@ def native_route_name(model: str) -> str:
     return f"{model}{NATIVE_ROUTE_SUFFIX}"
 
 
+def video_route_name(model: str) -> str:
+    """The name of the routes of a model to the video service."""
+    return f"{model}{VIDEO_ROUTE_SUFFIX}"
+
+
 def split_route_name(route: str) -> tuple[str, Placement]:
     """The model of a route, and where the requests on this route are decided."""
     model = route.removesuffix(NATIVE_ROUTE_SUFFIX)
-    return model, "callout" if model == route else "native"
+    return model.removesuffix(VIDEO_ROUTE_SUFFIX), "callout" if model == route else "native"
 
 
 def native_version_key(digest: str, cluster: str) -> str:

@@ -51,6 +51,13 @@ VIDEO_ANALYZE: Final = "Analyze"
 VIDEO_WATCH: Final = "Watch"
 """Methods of the video service that clients call, through the gateway."""
 
+VIDEO_GRPC_PREFIX: Final = f"/{VIDEO_SERVICE}/"
+"""Prefix of the paths of these methods. The header `x-model-name` names the model."""
+
+VIDEO_OPERATION: Final = "video"
+"""REST operation of a model with `video`: `POST` sends a video, and `GET video/STREAM` watches a
+stream of the config."""
+
 VIDEO_REPORT_SERVICE: Final = "sluice.video.v1.VideoReports"
 VIDEO_REPORT_METHOD: Final = "StreamReports"
 VIDEO_REPORTS: Final = f"/{VIDEO_REPORT_SERVICE}/{VIDEO_REPORT_METHOD}"

@@ -18,6 +18,7 @@ from extproc.process.broker import serve_budgets
 from extproc.protection import Protection, ProtectionSettings, RequestProtection, request_view
 from extproc.services.budgets import BudgetService
 from extproc.telemetry.entry import NO_GRPC_OUTCOME, AccessLogEntry, Progress, RequestOutcome
+from sluice.contract.names import VIDEO_CLUSTER
 from tests.extproc.decision.requests import admitted, document, make_policy, make_request
 from tests.extproc.policy.received import protect
 
@@ -63,6 +64,17 @@ def test_failures_of_staged_envoys_open_no_breaker_of_the_policy_in_force(
     assert protection.failing() == {"n/v1"}
     protection.record([ended(500)] * 30)
     assert protection.failing() == {"n/v1", VERSION}
+
+
+def test_an_open_breaker_refuses_no_video_because_each_frame_passes_it(
+    protection: Protection,
+) -> None:
+    open_breaker(protection)
+    assert protection.failing() == {VERSION}
+    video = replace(ADMISSION, video_cluster=VIDEO_CLUSTER)
+    # A few requests are admitted as probes.
+    assert any(protection.check_breaker(ADMISSION) for _ in range(10))
+    assert not any(protection.check_breaker(video) for _ in range(10))
 
 
 RULES = [{"name": "each", "key": ["subject"], "rate": 3, "per": "hour"}]

@@ -9,6 +9,7 @@ from typing import Final
 
 from google.protobuf.message import Message
 
+from protos.cluster_pb2 import Cluster
 from sluice.config import GatewayConfig, PolicyDocument
 from sluice.config.node_groups import NodeGroup
 from sluice.config.placement import without_native_routes
@@ -30,6 +31,7 @@ from xds.resources import (
     secrets,
     server_status,
     telemetry,
+    video,
 )
 from xds.resources.callout_cluster import callout_cluster
 from xds.resources.envoy_versions import (
@@ -151,9 +153,23 @@ def _runtime(inputs: _Inputs) -> Resources:
 def _clusters(inputs: _Inputs) -> Resources:
     callout = callout_cluster(inputs.config.callout, inputs.config.identity, inputs.directory)
     collectors = telemetry.collectors(inputs.config.telemetry)
-    return {cluster.name: _resource(cluster) for cluster in (callout, *collectors)} | {
+    own = (callout, *_video_clusters(inputs), *collectors)
+    return {cluster.name: _resource(cluster) for cluster in own} | {
         name: resource for model in inputs.models for name, resource in model.clusters.items()
     }
+
+
+def _video_clusters(inputs: _Inputs) -> list[Cluster]:
+    config = inputs.config
+    if config.video is None:
+        return []
+    return video.clusters(
+        config.video,
+        config.auth.api_key_header,
+        config.listener.stream_buffer_limit,
+        config.identity,
+        inputs.directory,
+    )
 
 
 def _endpoints(inputs: _Inputs) -> Resources:

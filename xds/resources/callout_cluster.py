@@ -1,6 +1,5 @@
 """The cluster of the callout's workers (CDS)."""
 
-from math import ceil
 from pathlib import Path
 
 from protos.cluster_pb2 import (
@@ -10,16 +9,15 @@ from protos.cluster_pb2 import (
     KeepaliveSettings,
     LeastRequest,
     LoadBalancingPolicy,
-    OutlierDetection,
 )
 from protos.route_pb2 import RetryPolicy
 from sluice.config.gateway import Callout
 from sluice.config.identity import Identity
 from sluice.contract.names import CALLOUT_CLUSTER
 from xds.resources import upstream
-from xds.resources.callout_identity import transport_socket
 from xds.resources.endpoints import Member, contain_endpoints
 from xds.resources.proto_messages import extension, seconds, uint32
+from xds.resources.worker_identity import transport_socket
 
 CONNECT_TIMEOUT = 0.25
 """Seconds until a connection to a worker must be open."""
@@ -68,7 +66,9 @@ def callout_cluster(
     cluster.name = CALLOUT_CLUSTER
     contain_endpoints(cluster, map(Member, addresses))
     if identity is not None and identity.mutual and not callout.address.startswith("unix:"):
-        cluster.transport_socket.CopyFrom(transport_socket(identity, directory))
+        cluster.transport_socket.CopyFrom(
+            transport_socket(identity, directory, identity.callout.name)
+        )
     return cluster
 
 
@@ -106,7 +106,7 @@ def settings(workers: int) -> Cluster:
                 grpc_health_check=HealthCheck.GrpcHealthCheck(),
             )
         ],
-        outlier_detection=_outlier_detection(workers),
+        outlier_detection=upstream.ejection(workers, EJECTION_INTERVAL, EJECTION_TIME),
         common_lb_config=_immediate_updates(),
         ignore_health_on_host_removal=True,
     )
@@ -148,24 +148,4 @@ def _least_request() -> LoadBalancingPolicy:
     least_request = extension("envoy.load_balancing_policies.least_request", policy)
     return LoadBalancingPolicy(
         policies=[LoadBalancingPolicy.Policy(typed_extension_config=least_request)]
-    )
-
-
-def _outlier_detection(workers: int) -> OutlierDetection:
-    return OutlierDetection(
-        split_external_local_origin_errors=True,
-        consecutive_local_origin_failure=uint32(1),
-        enforcing_consecutive_local_origin_failure=uint32(100),
-        # A status that the callout returns says nothing about the worker's health.
-        enforcing_consecutive_5xx=uint32(0),
-        enforcing_consecutive_gateway_failure=uint32(0),
-        enforcing_success_rate=uint32(0),
-        enforcing_local_origin_success_rate=uint32(0),
-        interval=seconds(EJECTION_INTERVAL),
-        base_ejection_time=seconds(EJECTION_TIME),
-        max_ejection_time=seconds(EJECTION_TIME),
-        # Envoy ejects all workers but one. If all are silent for a moment, for example while they
-        # apply a very large policy, requests wait for the last one instead of being refused.
-        # Envoy compares the exact percentage after an ejection with this integer: so round up.
-        max_ejection_percent=uint32(ceil(100 * (workers - 1) / workers)),
     )

@@ -1,6 +1,7 @@
 """Changes of headers by Envoy: it removes those that only the gateway may set, and request
 trailers, and sets the length of a converted body."""
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Final
 
@@ -73,6 +74,11 @@ def at_model_server() -> HttpFilter:
 def at_converting_model_server() -> HttpFilter:
     """The same, which also sets the length of a converted body, for requests with every route."""
     return _at_model_server(*_set_length("REQ"))
+
+
+def at_video_service(more: Iterable[HeaderMutation]) -> HttpFilter:
+    """The same filter before the video service, with more mutations of requests."""
+    return _at_model_server(*more)
 
 
 def _at_model_server(*more: HeaderMutation) -> HttpFilter:

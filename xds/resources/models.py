@@ -22,7 +22,7 @@ from sluice.config.limits import Limits
 from sluice.config.placement import Plan, Surroundings, plan, surroundings
 from sluice.contract import names
 from xds.protocol.snapshot import Resource, Resources
-from xds.resources import clusters, endpoints, jwt_authn, native, routes
+from xds.resources import clusters, endpoints, jwt_authn, native, routes, video
 from xds.resources.local_rate_limit import ModelLimits, model_limits
 from xds.resources.native.predicates import to_routes
 from xds.resources.proto_messages import serialized
@@ -166,7 +166,10 @@ def not_served(model: CompiledModel) -> CompiledModel:
     The paths stay those of the model, so that no other model gets its requests.
     """
     routes_of = _refusal()
-    table = ModelTable(model.table.name, model.table.prefixes, routes_of, routes_of)
+    before = model.table
+    table = ModelTable(
+        before.name, before.prefixes, routes_of, routes_of, has_video=before.has_video
+    )
     return CompiledModel({}, {}, Plan("the group of the Envoy does not serve it"), table, "")
 
 
@@ -231,10 +234,12 @@ def _table(each: native.NativeModel) -> ModelTable:
     """The model's part of the route table."""
     name, model, route = each.name, each.model, each.callout
     prefixes = model.prefixes(name)
-    decided = serialized(to_routes(routes.decided_routes(route, model.retries)))
+    of_video = video.routes(name, model, each.requests)
+    decided = serialized(to_routes([*of_video, *routes.decided_routes(route, model.retries)]))
     if not each.plan.native:
         jwt_authn.omit(route)
-        return ModelTable(name, prefixes, decided, serialized(to_routes((route,))))
+        undecided = serialized(to_routes((route,)))
+        return ModelTable(name, prefixes, decided, undecided, has_video=bool(of_video))
     return ModelTable(
         name,
         prefixes,
@@ -242,6 +247,7 @@ def _table(each: native.NativeModel) -> ModelTable:
         serialized(to_routes((route,))),
         native=serialized(native.operations(each)),
         everywhere=serialized(native.everywhere(each)) if model.paths else b"",
+        has_video=bool(of_video),
     )
 
 

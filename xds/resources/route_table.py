@@ -16,7 +16,7 @@ from typing import Final
 
 from protos.route_pb2 import Route
 from sluice.contract import headers
-from sluice.contract.paths import OIP_GRPC_PREFIX
+from sluice.contract.paths import OIP_GRPC_PREFIX, VIDEO_GRPC_PREFIX
 from xds.protocol.wire import Parts, Piece, entry, field
 from xds.resources.native.conditions import (
     is_above_operations,
@@ -39,7 +39,8 @@ class ModelTable:
     `prefixes` are its paths, the first one that of the Open Inference Protocol. `decided` is for
     requests that the callout has admitted, `callout` for those that it must decide. `native` is for
     the operations below the first one; `everywhere` for the other paths, and all below them.
-    Both are empty if the model has no native routes.
+    Both are empty if the model has no native routes. `has_video`: clients may call the
+    video service for it.
 
     The entries that the model adds to the maps of the tree are made once.
     """
@@ -50,6 +51,7 @@ class ModelTable:
     callout: bytes
     native: bytes = b""
     everywhere: bytes = b""
+    has_video: bool = False
     _native: "dict[_Nesting, _NativeEntries]" = attribute(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -147,6 +149,10 @@ def matcher(
     if tables:
         by_name = _nested(_tree(headers.MODEL_NAME, _EXACT, [t.callout_entry for t in tables]))
         prefixes += entry(OIP_GRPC_PREFIX, by_name)
+    with_video = [table.callout_entry for table in tables if table.has_video]
+    if with_video:
+        by_name = _nested(_tree(headers.MODEL_NAME, _EXACT, with_video))
+        prefixes += entry(VIDEO_GRPC_PREFIX, by_name)
     undecided = _tree(":path", _PREFIX, prefixes, [serialized(to_routes(others))])
     undecided = _tree(":path", _EXACT, exact, _nested(undecided))
     if admissible is not None:

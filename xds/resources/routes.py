@@ -5,15 +5,12 @@ finds the route of a request, and `native` builds those with which Envoy decides
 """
 
 from collections.abc import Iterable
-from typing import Final
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from protos.matcher_pb2 import RegexMatcher, StringMatcher
 from protos.route_pb2 import (
     DirectResponseAction,
-    PreviousHostsPredicate,
-    RetryPolicy,
     Route,
     RouteAction,
     RouteConfiguration,
@@ -36,7 +33,8 @@ from xds.resources import (
 )
 from xds.resources.local_rate_limit import ModelLimits
 from xds.resources.omitted_callout import EXT_PROC
-from xds.resources.proto_messages import boolean, disabled, pack, seconds, serialized, uint32
+from xds.resources.proto_messages import boolean, disabled, seconds, serialized
+from xds.resources.retries import retry_policy
 
 
 def route_configuration(config: GatewayConfig, matcher: Parts, removed: Iterable[str]) -> Parts:
@@ -49,7 +47,7 @@ def route_configuration(config: GatewayConfig, matcher: Parts, removed: Iterable
         name=names.ROUTE_CONFIGURATION,
         domains=["*"],
         typed_per_filter_config=local_rate_limit.virtual_host_config(config.limits),
-        retry_policy=_retry_policy(Retries()),
+        retry_policy=retry_policy(Retries()),
     )
     table = RouteConfiguration(
         name=names.ROUTE_CONFIGURATION,
@@ -97,7 +95,7 @@ def callout_route(name: str, model: Model, requests: Requests, limits: ModelLimi
     action.idle_timeout.FromTimedelta(seconds(model.idle_timeout))
     # Routes without a policy have that of the virtual host: the default of the config.
     if model.retries != Retries():
-        action.retry_policy.CopyFrom(_retry_policy(model.retries))
+        action.retry_policy.CopyFrom(retry_policy(model.retries))
     if model.websocket:
         action.upgrade_configs.add(upgrade_type="websocket", enabled=boolean(True))
     route = Route(
@@ -129,7 +127,7 @@ def decided_routes(route: Route, retries: Retries) -> list[Route]:
     reads.CopyFrom(route)
     method = StringMatcher(safe_regex=RegexMatcher(regex="|".join(READ_METHODS)))
     reads.match.headers.add(name=":method", string_match=method)
-    reads.route.retry_policy.CopyFrom(_retry_policy(retries))
+    reads.route.retry_policy.CopyFrom(retry_policy(retries))
     reads.route.retry_policy.retry_on = ",".join((*retries.retry_on, "reset"))
     return [reads, route]
 
@@ -178,25 +176,4 @@ def _action() -> RouteAction:
     return RouteAction(
         cluster_header=headers.MODEL_SERVICE,
         cluster_not_found_response_code=RouteAction.SERVICE_UNAVAILABLE,
-    )
-
-
-_PREVIOUS_HOSTS: Final = pack(PreviousHostsPredicate())
-
-
-def _retry_policy(retries: Retries) -> RetryPolicy:
-    if not retries.attempts:
-        return RetryPolicy(num_retries=uint32(0))
-    per_try = retries.per_try_timeout
-    return RetryPolicy(
-        retry_on=",".join(retries.retry_on),
-        num_retries=uint32(retries.attempts),
-        per_try_timeout=seconds(per_try) if per_try is not None else None,
-        retry_host_predicate=[
-            RetryPolicy.RetryHostPredicate(
-                name="envoy.retry_host_predicates.previous_hosts",
-                typed_config=_PREVIOUS_HOSTS,
-            )
-        ],
-        host_selection_retry_max_attempts=3,
     )

@@ -1,6 +1,7 @@
 """Settings that clusters share: the HTTP version towards endpoints, and load balancing."""
 
 from collections.abc import Iterable
+from math import ceil
 
 from google.protobuf.any_pb2 import Any as PackedMessage
 
@@ -11,11 +12,12 @@ from protos.cluster_pb2 import (
     Http2ProtocolOptions,
     HttpFilter,
     KeepaliveSettings,
+    OutlierDetection,
     UpstreamHttpOptions,
 )
 from protos.core_pb2 import Percent
 from protos.route_pb2 import RetryPolicy
-from xds.resources.proto_messages import pack, uint32
+from xds.resources.proto_messages import pack, seconds, uint32
 
 PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -87,6 +89,30 @@ def _options(
         http_filters=filters,
     )
     return {PROTOCOL_OPTIONS: pack(options)}
+
+
+def ejection(servers: int, interval: float, time: float) -> OutlierDetection:
+    """Ejects one of our own servers after a single failed connection, for `time` seconds.
+
+    `interval`: seconds after which Envoy looks again for servers whose ejection has ended.
+    """
+    return OutlierDetection(
+        split_external_local_origin_errors=True,
+        consecutive_local_origin_failure=uint32(1),
+        enforcing_consecutive_local_origin_failure=uint32(100),
+        # A status that the server returns says nothing about its health.
+        enforcing_consecutive_5xx=uint32(0),
+        enforcing_consecutive_gateway_failure=uint32(0),
+        enforcing_success_rate=uint32(0),
+        enforcing_local_origin_success_rate=uint32(0),
+        interval=seconds(interval),
+        base_ejection_time=seconds(time),
+        max_ejection_time=seconds(time),
+        # Envoy ejects all servers but one. If all are silent for a moment, for example while they
+        # apply a very large config, requests wait for the last one instead of being refused.
+        # Envoy compares the exact percentage after an ejection with this integer: so round up.
+        max_ejection_percent=uint32(ceil(100 * (servers - 1) / servers)),
+    )
 
 
 def without_panic() -> Cluster.CommonLbConfig:

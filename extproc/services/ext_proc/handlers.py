@@ -26,7 +26,7 @@ def choose_handler(
         if not admission.converter.takes_body:
             return ConvertQuery(admission, headers, conversions, expose_reason=expose_reason)
         return ConvertBody(admission, headers, conversions, expose_reason=expose_reason)
-    if not has_body:
+    if not has_body or admission.video_cluster is not None:
         return None
     if is_method_path(headers[":path"]):
         caller = caller_of(admission, headers)

@@ -20,7 +20,7 @@ from extproc.services.ext_proc.model_query import ConvertQuery
 from extproc.services.ext_proc.observation import Observation
 from extproc.services.ext_proc.stream import RequestStream
 from extproc.services.response_cache import ResponseCache
-from extproc.services.responses import removed_headers, upstream_headers
+from extproc.services.responses import removed_headers, upstream_headers, video_credentials
 from protos.ext_proc_pb2 import ProcessingMode
 
 
@@ -58,12 +58,12 @@ class ExternalProcessor:
         policy = self.current_policy.current
         assert policy is not None
         removed = tuple(removed_headers(policy, headers))
-        return self._responses.get(
-            policy,
-            admission,
-            (removed, id(mode)),
-            lambda: messages.request_headers(upstream_headers(admission), removed, mode),
-        )
+
+        def make() -> bytes:
+            added = upstream_headers(admission) + video_credentials(policy, admission, headers)
+            return messages.request_headers(added, removed, mode)
+
+        return self._responses.get(policy, admission, (removed, id(mode)), make)
 
     def call_response(
         self, admission: Admission, headers: Mapping[str, bytes], query: ConvertQuery

@@ -185,7 +185,8 @@ class RequestStream:
             return None
         self._handler = handler
         self._call.send(response)
-        return None if isinstance(handler, ConvertQuery) else response
+        differs = isinstance(handler, ConvertQuery) or decision.video_cluster is not None
+        return None if differs else response
 
     def _choose_handler(
         self, headers: Mapping[str, bytes], admission: Admission, *, has_body: bool

@@ -68,6 +68,7 @@ POLICIES = (
                 "versions": {"v1": {**VERSIONS["v1"], "protocol": "grpc"}},
                 "inputs": TENSORS,
                 "content_types": ["application/json", "application/grpc"],
+                "video": {},
             }
         }
     ),
@@ -84,6 +85,7 @@ def _requests() -> Iterator[Request]:
     paths = (
         "/v2/models/m/infer", "/v2/models/m", "/v2/models/m/versions/v2/infer",
         "/v2/models/n/infer", "/inference.GRPCInferenceService/ModelInfer", "/other",
+        "/v2/models/m/video", "/v2/models/m/video/s", "/sluice.video.v1.VideoAnalysis/Watch",
     )  # fmt: skip
     headers: tuple[dict[str, str], ...] = (
         {},

@@ -12,8 +12,11 @@ from extproc.limits.limiter import LimitVerdict
 from extproc.services.responses import (
     header_safe,
     refusal_details,
+    removed_headers,
     upstream_headers,
+    video_credentials,
 )
+from sluice.contract.names import VIDEO_CLUSTER, VIDEO_GRPC_CLUSTER
 from sluice.contract.request_end import MAX_DETAILS, RequestEnd
 from tests.extproc.decision.requests import VERSIONS, make_policy
 
@@ -84,3 +87,43 @@ def test_the_details_of_a_refusal_name_the_place_in_the_body_or_what_is_wrong() 
     assert shown == RequestEnd("malformed_request", details=("a; b" * 100)[:MAX_DETAILS])
     placed = Refusal(Reason.WRONG_TYPE, "inputs[0]: 'secret'", field="inputs[0]", version="v1")
     assert refusal_details(placed) == "sluice:wrong_type;version=v1;details=inputs[0]"
+
+
+VIDEO = make_policy(
+    {
+        "m": {
+            "versions": {"v1": {**VERSIONS["v1"], "protocol": "grpc"}},
+            "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1]}],
+            "video": {},
+        }
+    },
+    auth={"api_key_header": "x-key"},
+)
+CREDENTIALS = {"authorization": b"Bearer a", "x-key": b"k", "proxy-authorization": b"Basic b"}
+
+
+def video_admission(cluster: str | None) -> Admission:
+    target = VIDEO.models[b"m"].stable
+    return Admission(target, Reason.STABLE, True, "alice", 1, video_cluster=cluster)
+
+
+@pytest.mark.parametrize("cluster", [VIDEO_CLUSTER, VIDEO_GRPC_CLUSTER])
+def test_the_video_service_gets_the_model_and_the_subject_but_no_version(cluster: str) -> None:
+    sent = dict(upstream_headers(video_admission(cluster)))
+    assert sent["x-model-service"] == cluster
+    assert sent["x-sluice-model"] == "m"
+    assert sent["x-sluice-subject"] == "alice"
+    assert sent.keys().isdisjoint({"x-model-version", "x-sluice-canary"})
+
+
+def test_only_the_video_service_gets_the_credentials_of_the_client() -> None:
+    sent = video_credentials(VIDEO, video_admission(VIDEO_CLUSTER), CREDENTIALS)
+    assert sent == [("x-sluice-authorization", "Bearer a"), ("x-sluice-api-key", "k")]
+    assert video_credentials(VIDEO, video_admission(None), CREDENTIALS) == []
+    assert CREDENTIALS.keys() <= set(removed_headers(VIDEO, CREDENTIALS))
+
+
+def test_credentials_that_are_forwarded_keep_their_names() -> None:
+    policy = make_policy({"m": {}}, auth={"forward_credentials": True})
+    assert video_credentials(policy, video_admission(VIDEO_CLUSTER), CREDENTIALS) == []
+    assert removed_headers(policy, CREDENTIALS) == []

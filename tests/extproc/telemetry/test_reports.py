@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extproc.breaker.outcomes import succeeded
 from extproc.telemetry.entry import AccessLogEntry, GrpcOutcome
 from extproc.telemetry.formats import json_line, text_line
 from extproc.telemetry.reports import ReportParser
 from protos.otlp_logs_pb2 import LogBody, LogRecord
+from sluice.contract.names import VIDEO_CLUSTER, VIDEO_GRPC_CLUSTER, video_route_name
 from sluice.contract.report import (
     ABSENT,
     FIELD_SEPARATOR,
@@ -97,6 +99,21 @@ def test_the_json_line_shows_all_fields_of_an_admitted_request() -> None:
         "user_agent": "agent",
         "trace_id": "a" * 32,
     }
+
+
+@pytest.mark.parametrize("cluster", [VIDEO_CLUSTER, VIDEO_GRPC_CLUSTER])
+@pytest.mark.parametrize("status", ["200", "503"])
+def test_a_request_to_the_video_service_has_a_model_but_counts_for_no_version(
+    cluster: str, status: str
+) -> None:
+    route = video_route_name("digits")
+    fields = {**ADMITTED, "service": cluster, "reason": "stable", "route": route, "status": status}
+    entry = ReportParser().parse(report(**fields))
+    outcome = entry.outcome
+    assert (outcome.model, outcome.version, outcome.admission) == ("digits", "", "stable")
+    assert outcome.placement == "callout"
+    assert entry.subject == "alice"
+    assert succeeded(outcome, entry.progress) is None
 
 
 @pytest.mark.parametrize(

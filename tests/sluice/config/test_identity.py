@@ -110,8 +110,8 @@ def test_unix_sockets_and_loopback_addresses_need_nothing() -> None:
         ({"callout": TOKENS["callout"]}, "identity.envoy: the key is required"),
         ({**TOKENS, "envoy": {}}, "set either certificate and private_key, or token_file"),
         ({**TOKENS, "envoy": {"certificate": "c"}}, "identity.envoy.private_key: a certificate ne"),
-        ({**TOKENS, "envoy": {"token_file": "a"}}, "Envoy must not read the policy"),
-        ({**CERTIFICATES, "envoy": TOKENS["envoy"]}, "must both have certificates, or both have"),
+        ({**TOKENS, "envoy": {"token_file": "a"}}, "each part needs a token of its own"),
+        ({**CERTIFICATES, "envoy": TOKENS["envoy"]}, "must have certificates, or all must have"),
         ({**CERTIFICATES, "ca": None}, "identity.ca: a certificate of control_plane needs a ca"),
         ({**CERTIFICATES, "control_plane": None}, "certificates of clients need one of the server"),
         (

@@ -9,6 +9,7 @@ from sluice.contract.names import (
     native_route_name,
     native_version_key,
     split_route_name,
+    video_route_name,
 )
 
 
@@ -17,7 +18,9 @@ from sluice.contract.names import (
     [
         ("m", "m", "callout"),
         (native_route_name("m"), "m", "native"),
+        (video_route_name("m"), "m", "callout"),
         ("native", "native", "callout"),
+        ("video", "video", "callout"),
     ],
 )
 def test_a_route_name_has_the_model_and_the_placement(
