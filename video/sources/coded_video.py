@@ -170,8 +170,8 @@ class PictureAnalysis:
         """Whether decoding has started, and so that this picture can be decoded."""
         header = picture.header
         if not self._started:
-            # A picture with a recovery point is a key frame, too.
-            if header.start is Start.NO and not picture.packet.is_keyframe:
+            can_start = header.start is not Start.NO or header.recovers
+            if not can_start and not picture.packet.is_keyframe:
                 if self._counts.received > MAX_WAIT_FOR_START:
                     message = f"none of the first {MAX_WAIT_FOR_START} frames is a key frame"
                     raise SourceError(VideoReason.BROKEN_VIDEO, message)

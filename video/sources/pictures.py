@@ -4,7 +4,7 @@ Clauses are those of ITU-T H.264 and H.265.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final
 
@@ -39,12 +39,14 @@ class PictureHeader:
     """The dependencies of a picture.
 
     No other picture depends on one that is `disposable`. A picture with `needs_earlier` cannot be
-    decoded if decoding starts at the picture with `Start.OPEN` before it.
+    decoded if decoding starts at the picture with `Start.OPEN` before it. From one that `recovers`,
+    a decoder arrives at correct pictures, perhaps later.
     """
 
     start: Start = Start.NO
     disposable: bool = False
     needs_earlier: bool = False
+    recovers: bool = False
 
 
 _REFERENCE: Final = PictureHeader()
@@ -72,10 +74,12 @@ class PictureReader:
         """The header of a picture (an access unit). Raises SourceError for too many pixels."""
         nals = _annex_b(picture) if not self._length_size else self._with_lengths(picture)
         slice_header = self._h264 if self._is_h264 else self._h265
+        recovers = False
         for count, nal in enumerate(nals):
             header = slice_header(nal)
             if header is not None:
-                return header
+                return replace(header, recovers=True) if recovers else header
+            recovers = recovers or (self._is_h264 and _has_recovery_point(nal))
             if count == _MAX_NALS:
                 break
         return _REFERENCE
@@ -129,6 +133,28 @@ class PictureReader:
             if length:
                 yield picture[position : position + min(length, _NAL_START)]
             position += length
+
+
+def _has_recovery_point(nal: bytes) -> bool:
+    """Whether an SEI of H.264 has a recovery point message (7.3.2.3.1, D.1.8)."""
+    if nal[0] & 0x1F != 6:
+        return False
+    at = 1
+    while at + 2 < len(nal):
+        values = []
+        for _ in range(2):
+            value = 0
+            while at < len(nal) and nal[at] == 0xFF:
+                value, at = value + 255, at + 1
+            values.append(value + (nal[at] if at < len(nal) else 0))
+            at += 1
+        kind, size = values
+        if kind == 6:
+            return True
+        at += size
+        if nal[at : at + 1] == b"\x80":  # the end of the NAL unit
+            return False
+    return False
 
 
 def too_many_pixels(width: int, height: int, maximum: int) -> SourceError:
