@@ -112,7 +112,8 @@ class HeldAnswers:
     async def __call__(
         self, request: v2.ModelInferRequest, _context: grpc.aio.ServicerContext
     ) -> v2.ModelInferResponse:
-        text = request.raw_input_contents[0][4:]
+        raw = request.raw_input_contents[0]
+        text = raw[4 : 4 + int.from_bytes(raw[:4], "little")]
         self._event(self._arrived, text).set()
         await self._event(self._released, text).wait()
         return echo(request)

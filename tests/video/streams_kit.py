@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
-from protos.video_pb2 import AnalysisResult
+from protos.video_pb2 import AnalysisResult, SinkStatus
 from sluice.config.models import Model
 from video.conversion import Converted
 from video.frame import DecodedImage, EncodedImage, Frame
@@ -43,6 +43,7 @@ class MemoryOutput:
 
     def __init__(self, *, wants_frames: bool = False, capacity: int | None = None) -> None:
         self.wants_frames = wants_frames
+        self.started = self.stopped = False
         self.events: list[AnalysisResult] = []
         self.frames: list[Frame | None] = []
         self._capacity = capacity
@@ -64,6 +65,15 @@ class MemoryOutput:
         """Have room for so many events in all."""
         self._capacity = capacity
         self._room.set()
+
+    async def start(self) -> None:
+        self.started = True
+
+    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109
+        self.stopped = True
+
+    def status(self) -> SinkStatus:
+        return SinkStatus(name="memory", delivered=len(self.events))
 
     def texts(self) -> list[bytes]:
         """The results, which are the JPEGs."""

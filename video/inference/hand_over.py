@@ -37,6 +37,7 @@ class HandOver:
         self._held_up = False
         self._closed = False
         self._has_room = threading.Event()
+        self._source_waits = False
         self.frames = 0
         """Frames offered. Like `drops`, only the source thread writes it."""
         self.drops = dict.fromkeys(DropReason, 0)
@@ -68,8 +69,10 @@ class HandOver:
     def _wait_for_room(self) -> None:
         while len(self._waiting) >= self._room() and not self._closed:
             self._has_room.clear()
+            self._source_waits = True
             if len(self._waiting) >= self._room() and not self._closed:
                 self._has_room.wait(_LONGEST_WAIT)
+            self._source_waits = False
 
     def _drop_oldest(self) -> None:
         while len(self._waiting) >= self._room():
@@ -87,7 +90,8 @@ class HandOver:
         """Say how many slots are free. `held_up`: none is, because an output is not ready."""
         self._held_up = held_up
         self._free = slots
-        self._notify()
+        if self._source_waits:
+            self._has_room.set()
 
     def waiting(self) -> int:
         """The number of frames that wait."""
@@ -112,7 +116,8 @@ class HandOver:
                 taken.append(self._waiting.popleft())
         except IndexError:
             pass
-        self._notify()
+        if self._source_waits:
+            self._has_room.set()
         return taken
 
     def close(self) -> int:
@@ -121,9 +126,5 @@ class HandOver:
         They are not in `drops`.
         """
         self._closed = True
-        self._notify()
+        self._has_room.set()
         return len(self.take(len(self._waiting) + 1))
-
-    def _notify(self) -> None:
-        if self._overload == "wait":
-            self._has_room.set()

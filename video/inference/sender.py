@@ -63,12 +63,16 @@ class FrameSender:
 
     async def send(self, batch: Sequence[PendingFrame]) -> None:
         """Give each frame of a batch its outcome. The batch has just got a slot."""
-        now = time.monotonic()
+        taken = time.monotonic()
+        late = False
         for frame in batch:
-            frame.taken = now
+            frame.taken = taken
+            late = late or (frame.converted is None and frame.outcome is None)
         try:
-            await self._convert(batch)
-            await self._send(self._alive(batch))
+            if late:
+                await self._convert(batch)
+            if frames := self._alive(batch):
+                await self._send(frames)
         except InferenceError as error:
             _fail(batch, error.failure)
         except ResultError as error:
@@ -82,8 +86,6 @@ class FrameSender:
 
     async def _convert(self, batch: Sequence[PendingFrame]) -> None:
         late = [frame for frame in batch if frame.converted is None and frame.outcome is None]
-        if not late:
-            return
         async with self._converting:  # the converter is for one thread at a time
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._executor, self._convert_all, late)
@@ -98,24 +100,25 @@ class FrameSender:
 
     def _alive(self, batch: Sequence[PendingFrame]) -> Sequence[PendingFrame]:
         """The frames that can still be sent. The others get their outcome."""
-        now = time.monotonic()
-        _fail([frame for frame in batch if self._deadline(frame) <= now], deadline_passed())
-        return [frame for frame in batch if frame.outcome is None]
+        now, alive = time.monotonic(), []
+        for frame in batch:
+            if frame.outcome is not None:
+                continue
+            if self._deadline(frame) <= now:
+                frame.outcome = deadline_passed()
+            else:
+                alive.append(frame)
+        return alive
 
     async def _send(self, frames: Sequence[PendingFrame]) -> None:
-        if not frames:
-            return
         converted = [frame.converted for frame in frames if frame.converted is not None]
         declared = self._target.declared
         shape, raw = batch_tensor(declared, converted)
         request = infer_request(self._target.name, declared.name, declared.datatype, shape, raw)
         del raw, converted
+        deadline, sent = min(map(self._deadline, frames)), time.monotonic()
         for frame in frames:
-            frame.converted = None
-        sent = time.monotonic()
-        for frame in frames:
-            frame.sent = frame.answered = sent
-        deadline = min(map(self._deadline, frames))
+            frame.converted, frame.sent, frame.answered = None, sent, sent
         try:
             response = await self._infer(request, deadline)
         finally:

@@ -118,24 +118,28 @@ class Slots:
     def _take(self) -> None:
         """Give waiting frames the free slots."""
         self._set_free()
-        while self._free > 0 and (oldest := self.hand_over.oldest()) is not None:
-            if (delay := self._delay_of_batch(oldest)) > 0:
-                if self._delay is None:
-                    self._delay = self._loop.call_later(delay, self._after_delay)
+        while self._free > 0 and not self._waits_for_batch():
+            batch = self.hand_over.take(self._settings.max_batch)
+            if not batch:
                 break
-            if batch := self.hand_over.take(self._settings.max_batch):
-                self._start(batch)
+            self._start(batch)
         if self._has_ended and not self._tasks and not self.hand_over.waiting():
             self._is_idle.set()
 
-    def _delay_of_batch(self, oldest: PendingFrame) -> float:
-        """Seconds that the oldest frame still waits for others of its batch."""
+    def _waits_for_batch(self) -> bool:
+        """Whether the frames that wait still wait for others of their batch."""
         settings = self._settings
         if not settings.batch_delay or self._has_ended:
-            return 0.0
+            return False
         if self.hand_over.waiting() >= settings.max_batch:
-            return 0.0
-        return oldest.decoded + oldest.convert_seconds + settings.batch_delay - time.monotonic()
+            return False
+        if (oldest := self.hand_over.oldest()) is None:
+            return False
+        offered = oldest.decoded + oldest.convert_seconds
+        delay = offered + settings.batch_delay - time.monotonic()
+        if delay > 0 and self._delay is None:
+            self._delay = self._loop.call_later(delay, self._after_delay)
+        return delay > 0
 
     def _after_delay(self) -> None:
         self._delay = None
@@ -152,12 +156,14 @@ class Slots:
         try:
             await self._sender.send(batch)
         finally:
-            for frame in self._order.finish(batch):
-                self._deliver(frame)
             task = asyncio.current_task()
             assert task is not None
             self._tasks.discard(task)
-            self._take()
+            try:
+                for frame in self._order.finish(batch):
+                    self._deliver(frame)
+            finally:
+                self._take()
 
     def _set_free(self) -> None:
         settings = self._settings
