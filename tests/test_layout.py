@@ -192,6 +192,9 @@ DEPENDENCIES = {
         "protos sluice.config sluice.printable sluice.redis_files sluice.version video.frame"
         " video.results"
     ),
+    "video.annotation": (
+        "protos sluice.config sluice.images video.conversion video.frame video.results"
+    ),
     "video.service": (
         "protos sluice.config sluice.contract sluice.grpc_credentials sluice.http sluice.near_names"
         " sluice.printable video.frame video.inference video.output video.results video.source"

@@ -5,9 +5,8 @@ import logging
 import random
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
-from protos.video_pb2 import AnalysisResult
+from protos.video_pb2 import AnalysisResult, SinkStatus
 from sluice.printable import printable
 from video.frame import Frame
 from video.sinks.backoff import Backoff
@@ -21,16 +20,6 @@ _MAX_ERROR = 300
 _LAST_DELAY = 0.2
 """Seconds between two attempts while the sink stops."""
 _CLOSE_TIMEOUT = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class SinkState:
-    """What a sink has delivered. `error` is empty if the last attempt was successful."""
-
-    name: str
-    delivered: int
-    waiting: int
-    error: str
 
 
 class Sink:
@@ -51,14 +40,19 @@ class Sink:
         self._drained, self._stopping = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin to deliver, on the running event loop."""
+    async def start(self) -> None:
+        """Begin to deliver. Does not wait for the receiver."""
         self._task = asyncio.create_task(self._run(), name=f"sink {self._stream}/{self._name}")
 
-    def status(self) -> SinkState:
-        """The present state."""
+    def status(self) -> SinkStatus:
+        """What a sink has delivered. `error` is empty if the last attempt was successful."""
         error = self._error or self._queue.error
-        return SinkState(self._name, self._delivered, self._queue.waiting, error)
+        return SinkStatus(
+            name=self._name,
+            delivered=self._delivered,
+            waiting=self._queue.waiting,
+            error=error,
+        )
 
     def ready(self) -> bool:
         """Whether there is room for more events."""
@@ -76,13 +70,13 @@ class Sink:
         self._drained.clear()
         self._arrived.set()
 
-    async def stop(self, seconds: float) -> None:
-        """Deliver what waits, for at most so many seconds, and end."""
+    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109  # not only for one wait
+        """Deliver what waits, for at most `timeout` seconds, and end."""
         if self._task is None:
             return
         self._stopping.set()
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(timeout):
                 await self._drained.wait()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)

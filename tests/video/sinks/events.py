@@ -30,7 +30,7 @@ async def running(
 ) -> AsyncIterator[Sink]:
     """A sink that is stopped at the end, when it has delivered its events."""
     sink = new_sink(config, secrets)
-    sink.start()
+    await sink.start()
     try:
         yield sink
     finally:

@@ -54,7 +54,7 @@ def test_events_are_delivered_in_order_and_in_batches() -> None:
     async def run() -> None:
         receiver = Receiver()
         sink = Sink("0-test", "door", receiver, MemoryQueue(1000))
-        sink.start()
+        await sink.start()
         sink.put(event(0), None)
         await until(lambda: receiver.attempts)
         for number in range(1, 25):
@@ -75,7 +75,7 @@ def test_a_sink_is_not_ready_while_its_buffer_is_full() -> None:
     async def run() -> None:
         receiver = Receiver()
         sink = Sink("0-test", "door", receiver, MemoryQueue(2))
-        sink.start()
+        await sink.start()
         sink.put(event(0), None)
         assert sink.ready()
         sink.put(event(1), None)
@@ -109,7 +109,7 @@ def test_the_same_batch_is_repeated_after_a_failure() -> None:
         receiver.up.set()
         receiver.failure = DeliveryError("the receiver is down")
         sink = Sink("0-test", "door", receiver, MemoryQueue(1000))
-        sink.start()
+        await sink.start()
         sink.put(event(0), None)
         assert await failing(sink) == "the receiver is down"
         sink.put(event(1), None)
@@ -128,7 +128,7 @@ def test_a_fault_of_a_transport_is_repeated_and_shown_without_its_text() -> None
         receiver.up.set()
         receiver.failure = KeyError("a secret")
         sink = Sink("0-test", "door", receiver, MemoryQueue(1000))
-        sink.start()
+        await sink.start()
         sink.put(event(0), None)
         assert await failing(sink) == "internal error (KeyError)"
         receiver.failure = None
@@ -143,7 +143,7 @@ def test_an_error_is_printable_and_short() -> None:
         receiver = Receiver()
         receiver.failure = DeliveryError("\x1b[31m\n" + "x" * 10_000)
         sink = Sink("0-test", "door", receiver, MemoryQueue(1000))
-        sink.start()
+        await sink.start()
         sink.put(event(0), None)
         error = await failing(sink)
         assert error.isprintable()
@@ -159,7 +159,7 @@ def test_a_stop_ends_a_long_delay_and_sends_once_more() -> None:
         receiver.up.set()
         receiver.failure = DeliveryError("come back later", retry_after=MAX_RETRY_AFTER)
         sink = Sink("0-test", "door", receiver, MemoryQueue(1000))
-        sink.start()
+        await sink.start()
         sink.put(event(0), None)
         await failing(sink)
         receiver.failure = None
@@ -173,7 +173,7 @@ def test_a_stop_gives_up_after_its_time() -> None:
     async def run() -> None:
         receiver = Receiver()
         sink = Sink("0-test", "door", receiver, MemoryQueue(1000))
-        sink.start()
+        await sink.start()
         sink.put(event(0), None)
         await asyncio.wait_for(sink.stop(0.05), 20)
         assert sink.status().waiting == 1

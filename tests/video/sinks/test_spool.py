@@ -249,7 +249,7 @@ from tests.video.sinks.events import event, new_sink
 
 async def main(url, folder):
     sink = new_sink({"webhook": {"url": url, "max_events": 5}, "spool": {"folder": folder}})
-    sink.start()
+    await sink.start()
     for number in range(1_000_000):
         sink.put(event(number), None)
         print(number, flush=True)
