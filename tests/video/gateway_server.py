@@ -50,10 +50,17 @@ class GatewayServer:
 
 
 @asynccontextmanager
-async def gateway_server(answer: Answer | None = None) -> AsyncIterator[GatewayServer]:
-    """Run the server on a free port."""
-    server = grpc.aio.server()
-    port = server.add_insecure_port("127.0.0.1:0")
+async def gateway_server(
+    answer: Answer | None = None,
+    address: str = "127.0.0.1:0",
+    credentials: grpc.ServerCredentials | None = None,
+) -> AsyncIterator[GatewayServer]:
+    """Run the server, on a free port by default."""
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", 64 << 20)])
+    if credentials is None:
+        port = server.add_insecure_port(address)
+    else:
+        port = server.add_secure_port(address, credentials)
     found = GatewayServer(f"127.0.0.1:{port}", answer)
     handler = grpc.unary_unary_rpc_method_handler(
         found.infer,

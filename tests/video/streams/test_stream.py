@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from typing import ClassVar
 
 import grpc
 import pytest
@@ -94,6 +95,52 @@ async def test_results_come_as_they_are_ready_without_an_order() -> None:
             await until(lambda: b"%d" % number in output.texts())  # noqa: B023
         await running
     assert output.texts() == [b"2", b"0", b"1"]
+
+
+async def test_few_results_wait_for_an_earlier_frame() -> None:
+    held, model = HeldAnswers(), jpeg_model(concurrency=2)
+    async with gateway_server(held) as gateway, stream_parts(gateway.address) as parts:
+        stream = Stream(settings(model, overload="wait"), parts, upload=True)
+        output = MemoryOutput()
+        stream.add_output(output)
+        held.release(*range(1, 30))
+        running = asyncio.create_task(stream.run(of_numbers(30), ()))
+        await until(lambda: len(gateway.requests) == 3 and gateway.running == 1)
+        await until(stream.holds_up_source)
+        assert len(gateway.requests) == 3
+        held.release(0)
+        await running
+    assert output.texts() == numbers(30)
+
+
+class ThreadConverter(PassingConverter):
+    """Notes on which thread each frame is converted."""
+
+    threads: ClassVar[dict[bytes, str]] = {}
+
+    def convert(self, image: EncodedImage | DecodedImage) -> Converted:
+        assert isinstance(image, EncodedImage)
+        self.threads[image.data] = threading.current_thread().name.partition("-")[0]
+        return super().convert(image)
+
+
+async def test_only_frames_that_get_a_slot_are_converted_and_late_ones_on_another_thread() -> None:
+    held, model = HeldAnswers(), jpeg_model(concurrency=1)
+    ThreadConverter.threads.clear()
+    async with (
+        gateway_server(held) as gateway,
+        stream_parts(gateway.address, ThreadConverter) as parts,
+    ):
+        stream, source = Stream(settings(model), parts, upload=False), MemorySource()
+        running = asyncio.create_task(stream.run(source, ()))
+        source.deliver(0)
+        await held.arrived(0)
+        source.deliver(1, 2)
+        await until(lambda: stream.status().counts.frames == 3)
+        held.release(0, 2)
+        source.end()
+        await running
+    assert ThreadConverter.threads == {b"0": "video door", b"2": "ThreadPoolExecutor"}
 
 
 async def test_the_newest_frame_replaces_the_one_that_waits() -> None:
