@@ -104,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
         run,
         status,
         traffic,
+        video_service,
     )
     from sluice.cli.commands import CommandParser, Parser
 
@@ -117,8 +118,8 @@ def parser() -> argparse.ArgumentParser:
         title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
     )
     for module in (
-        files, run, envoy, status, get, apply, history, canary, traffic, events, explain, profile,
-        probe, context, config, export, credentials, certs, jwks, completion,
+        files, run, video_service, envoy, status, get, apply, history, canary, traffic, events,
+        explain, profile, probe, context, config, export, credentials, certs, jwks, completion,
     ):  # fmt: skip
         module.register(commands)
     return root

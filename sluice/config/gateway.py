@@ -624,6 +624,7 @@ def exposed_addresses(config: GatewayConfig) -> Iterator[tuple[KeyPath, str]]:
             metrics.allow_insecure,
             [*certificates, *access],
         ),
+        *_video_servers(config.video, certificates, access),
     )
     for name, key, address, allowed, missing in servers:
         if missing and not allowed and _is_reachable(address):
@@ -641,6 +642,15 @@ def exposed_addresses(config: GatewayConfig) -> Iterator[tuple[KeyPath, str]]:
             "policy admit only istiod and set istio.mcp.allow_insecure: true, or write a loopback "
             f"address such as 127.0.0.1:{split_host_port(mcp.address)[1]}",
         )
+
+
+def _video_servers(
+    video: VideoService | None, certificates: list[str], access: list[str]
+) -> Iterator[tuple[str, str, str, bool, list[str]]]:
+    if video is not None:
+        yield "video", "http", video.http, video.allow_insecure, certificates
+        yield "video", "grpc", video.grpc, video.allow_insecure, certificates
+        yield "video", "metrics", video.metrics, video.allow_insecure, [*certificates, *access]
 
 
 def _is_reachable(address: str) -> bool:

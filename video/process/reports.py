@@ -49,8 +49,9 @@ class StreamReporter:
         for address in cycle(self._addresses):
             try:
                 await self._report(address)
-            except (grpc.aio.AioRpcError, OSError) as error:
-                # The subscriber logs why the control plane does not respond.
+            except (grpc.aio.AioRpcError, OSError, asyncio.InvalidStateError) as error:
+                # The subscriber logs why the control plane does not respond. The state is invalid
+                # if the stream ended before a report was sent.
                 reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
                 log.debug("reports to the control plane %s: %s", address, reason)
             await asyncio.sleep(self._interval)

@@ -76,6 +76,8 @@ class Subscriber:
                 reason = "the stream ended"
             except grpc.aio.AioRpcError as error:
                 reason = f"{error.code().name}: {error.details()}"
+            except asyncio.InvalidStateError:
+                reason = "the stream ended"  # before a message could be sent
             except OSError as error:
                 reason = str(error) or "connection timeout"
             except DecodeError:

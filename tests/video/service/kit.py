@@ -8,17 +8,19 @@ from dataclasses import dataclass, replace
 from sluice.contract.video import VideoReason
 from tests.integration.gateway import free_ports
 from tests.video.gateway_server import Answer, GatewayServer, gateway_server
-from tests.video.memory_source import jpeg_frame
-from tests.video.streams_kit import jpeg_model, stream_parts
+from tests.video.memory_source import MemorySource, jpeg_frame
+from tests.video.streams_kit import jpeg_model, stream_parts, until
 from video.frame import EncodedImage, Frame
 from video.process.servers import serving
 from video.service.assignment import Assignment
 from video.service.latency import Latencies
 from video.service.uploads import Uploads
-from video.service.watchers import Watchers
+from video.service.watchers import WatchedStream, Watchers
 from video.source import FrameSource, SourceCounts, SourceError
 from video.sources import ByteReader, Sampling, SourceLimits
+from video.streams.camera import ConfiguredStream
 from video.streams.registry import StreamRegistry
+from video.streams.settings import StreamSettings
 
 LINES = "video/lines"
 
@@ -84,3 +86,16 @@ async def service(answer: Answer | None = None, **video: object) -> AsyncIterato
         )
         yield Service(http, grpc_address, uploads, watchers, registry, gateway)
         await asyncio.gather(registry.stop(), uploads.drain(0.0))
+
+
+@asynccontextmanager
+async def camera(running: Service, name: str) -> AsyncIterator[MemorySource]:
+    """A camera with the model `digits`, whose frames the test delivers."""
+    source, model = MemorySource(), running.uploads.models["digits"]
+    configured = ConfiguredStream(
+        StreamSettings(name, "digits", model), (), b"", lambda: source, tuple
+    )
+    running.registry.apply({name: configured})
+    running.watchers.change({name: WatchedStream("digits", model)})
+    await until(lambda: bool(source.threads))
+    yield source
