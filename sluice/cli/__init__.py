@@ -104,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
         run,
         status,
         traffic,
+        video,
         video_service,
     )
     from sluice.cli.commands import CommandParser, Parser
@@ -119,7 +120,8 @@ def parser() -> argparse.ArgumentParser:
     )
     for module in (
         files, run, video_service, envoy, status, get, apply, history, canary, traffic, events,
-        explain, profile, probe, context, config, export, credentials, certs, jwks, completion,
+        explain, video, profile, probe, context, config, export, credentials, certs, jwks,
+        completion,
     ):  # fmt: skip
         module.register(commands)
     return root
