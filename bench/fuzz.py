@@ -132,6 +132,12 @@ def _configs() -> Fuzzer:
     return _Checks(Fuzzer().check)
 
 
+def _videos(demuxer: str) -> Fuzzer:
+    from tests.video.sources.fuzzing import Fuzzer
+
+    return _Checks(Fuzzer(demuxer, limit_memory=True).check)
+
+
 TARGETS: Mapping[str, Target] = {
     "bodies": Target(0.37, partial(_converters, "tensors", "compressed", "responses")),
     "pictures": Target(0.2, partial(_converters, "images")),
@@ -141,6 +147,11 @@ TARGETS: Mapping[str, Target] = {
     "policies": Target(0.03, _policies),
     "tokens": Target(0.03, _tokens),
     "configs": Target(0.002, _configs),
+    "mpegts": Target(0.004, partial(_videos, "mpegts")),
+    "mp4": Target(0.004, partial(_videos, "mp4")),
+    "h264": Target(0.004, partial(_videos, "h264")),
+    "hevc": Target(0.004, partial(_videos, "hevc")),
+    "mjpeg": Target(0.004, partial(_videos, "mjpeg")),
 }
 
 

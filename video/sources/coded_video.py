@@ -128,9 +128,11 @@ class PictureAnalysis:
         self._decodes_all = sampling.rate is None
         self._ahead = stream.ahead
         context = open_decoder(stream.codec, stream.configuration, limits.max_pixels)
-        self._decoder = PictureDecoder(context, counts)
+        self._decoder = PictureDecoder(context, self._order.lose)
         self._started = False
         self._leading_lost = False
+        self._number, self._time = -1, 0.0
+        """Those of the last frame that was given."""
 
     def feed(self, encoded: EncodedPacket) -> Iterator[Frame]:
         """Take the next picture, and give the frames that are ready."""
@@ -148,7 +150,6 @@ class PictureAnalysis:
         )
         if not self._decodable(picture):
             self._order.skip()
-            self._counts.undecodable += 1
             return
         reorder = self._reader.parameters.reorder if self._reader.parameters else None
         in_order = reorder == 0
@@ -196,9 +197,12 @@ class PictureAnalysis:
             if frame.width * frame.height > self._limits.max_pixels:
                 raise too_many_pixels(frame.width, frame.height, self._limits.max_pixels)
             if picture.sampled:
+                # Timestamps can contradict the order in which pictures are to be shown.
+                self._number = max(self._number + 1, picture.number)
+                self._time = max(self._time, picture.time)
                 yield Frame(
-                    picture.number,
-                    picture.time,
+                    self._number,
+                    self._time,
                     picture.captured,
                     picture.arrived,
                     DecodedImage(frame),

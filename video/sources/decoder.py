@@ -1,13 +1,13 @@
 """Decodes pictures of one stream, and finds those that cannot be decoded."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import av
 from av.video.codeccontext import VideoCodecContext
 
 from sluice.contract.video import VideoReason
-from video.source import SourceCounts, SourceError
+from video.source import SourceError
 from video.sources.presentation import Picture
 
 CODECS: Final = ("h264", "hevc")
@@ -33,11 +33,11 @@ def open_decoder(codec: str, configuration: bytes | None, max_pixels: int) -> Vi
 
 
 class PictureDecoder:
-    """Decodes pictures, and gives each frame with its picture."""
+    """Decodes pictures, and gives each frame with its picture. `lose` gets the other pictures."""
 
-    def __init__(self, context: VideoCodecContext, counts: SourceCounts) -> None:
+    def __init__(self, context: VideoCodecContext, lose: Callable[[Picture], None]) -> None:
         self._context = context
-        self._counts = counts
+        self._lose = lose
         self._outstanding: dict[int, Picture] = {}
         self._broken_run = 0
 
@@ -50,7 +50,7 @@ class PictureDecoder:
         """Decode the next picture. Raises SourceError after too many broken ones."""
         self._outstanding[picture.index] = picture
         if len(self._outstanding) > _MAX_OUTSTANDING:
-            self._lose(next(iter(self._outstanding)))
+            self._give_up(next(iter(self._outstanding)))
         packet = picture.packet
         # The decoder hands the timestamp on to the frame. Here it identifies the picture.
         packet.pts, packet.dts = picture.index, None
@@ -58,7 +58,7 @@ class PictureDecoder:
         try:
             frames = self._context.decode(packet)
         except av.FFmpegError:
-            self._lose(picture.index)
+            self._give_up(picture.index)
             frames = []
         yield from self._frames(frames)
         if self._broken_run > MAX_BROKEN_RUN:
@@ -73,7 +73,7 @@ class PictureDecoder:
             frames = []
         yield from self._frames(frames)
         for index in list(self._outstanding):
-            self._lose(index)
+            self._give_up(index)
         self._context.flush_buffers()
 
     def _frames(self, frames: list[av.VideoFrame]) -> Iterator[tuple[Picture, av.VideoFrame]]:
@@ -82,17 +82,13 @@ class PictureDecoder:
             if picture is None:
                 continue
             if frame.is_corrupt:
-                self._count_broken(picture)
+                self._lose(picture)
                 continue
             self._broken_run = 0
             yield picture, frame
 
-    def _lose(self, index: int) -> None:
-        """Give up a picture for which the decoder has no frame."""
+    def _give_up(self, index: int) -> None:
+        """Lose a picture for which the decoder has no frame."""
         picture = self._outstanding.pop(index, None)
         if picture is not None:
-            self._count_broken(picture)
-
-    def _count_broken(self, picture: Picture) -> None:
-        if picture.sampled is not False:
-            self._counts.undecodable += 1
+            self._lose(picture)

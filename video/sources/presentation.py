@@ -16,7 +16,8 @@ class Picture:
     """An encoded picture. Its timestamps are in seconds.
 
     `index` counts pictures in decoding order. `number`, `time` and `sampled` are set when its place
-    in presentation order is known; `sampled` is None before that.
+    in presentation order is known; `sampled` is None before that. A `broken` picture was not
+    decoded.
     """
 
     packet: "av.Packet[av.VideoStream]"
@@ -29,6 +30,7 @@ class Picture:
     number: int = 0
     time: float = 0.0
     sampled: bool | None = None
+    broken: bool = False
 
 
 class PresentationOrder:
@@ -66,8 +68,19 @@ class PresentationOrder:
         return self._sampler.due - self._time
 
     def skip(self) -> None:
-        """Count a picture that cannot be decoded."""
+        """Count a picture that cannot be decoded, and has no place in presentation order."""
         self._next_number += 1
+        self._counts.undecodable += 1
+
+    def lose(self, picture: Picture) -> None:
+        """Count a picture that was not decoded, if it is sampled."""
+        picture.broken = True
+        if picture.sampled:
+            self._counts.undecodable += 1
+        elif picture.sampled is None and picture.presented is None:
+            # Only the decoder could have said where its place is.
+            picture.sampled = False
+            self.skip()
 
     def add(self, picture: Picture, reorder: int | None, *, starts: bool) -> None:
         """Add the next picture in decoding order.
@@ -114,6 +127,8 @@ class PresentationOrder:
         picture.sampled = self._sampler.sample(picture.time)
         if not picture.sampled:
             self._counts.skipped += 1
+        elif picture.broken:
+            self._counts.undecodable += 1
 
 
 def _is_at_most(presented: float, decoded: float | None) -> bool:

@@ -195,3 +195,13 @@ def test_mutated_videos_never_raise_anything_else(
     source = upload(bytes(content), form)
     frames, _ = failure(source)
     assert len(frames) <= source.counts.received
+
+
+def test_frames_with_timestamps_in_the_wrong_order_all_come_in_the_order_of_the_decoder() -> None:
+    data = encoded(gop="reordered", form="mp4")
+    expected = [pixels(each) for each in upload(data, "mp4").frames()]
+    # Without the table of composition offsets, timestamps are in decoding order.
+    frames = list(upload(data.replace(b"ctts", b"free"), "mp4").frames())
+    assert [pixels(each) for each in frames] == expected
+    assert [each.number for each in frames] == sorted({each.number for each in frames})
+    assert [each.time for each in frames] == sorted(each.time for each in frames)
