@@ -12,7 +12,7 @@ from video.inference.caller_headers import Metadata
 from video.source import FrameSource
 from video.streams.backoff import ReconnectBackoff
 from video.streams.status import StreamState
-from video.streams.stream import Stream
+from video.streams.stream import EndedSession, Stream
 
 log = logging.getLogger(__name__)
 
@@ -51,15 +51,18 @@ class PulledStream:
         """Analyse the videos of the camera until `stop`."""
         name = self.stream.settings.name
         while not self._stopping.is_set():
-            uptime, ended = await self._connect()
+            session = await self._connect()
             if self._stopping.is_set():
                 break
+            uptime, ended = session.uptime, _why(session)
             delay = self._backoff.delay_after(uptime, random.random())  # noqa: S311
             self.stream.enter(StreamState.WAITING, ended)
             reason = ended.partition(":")[0]
             if uptime or reason != self._logged:
                 log.warning("stream %s: connects again: %s", name, ended)
             self._logged = reason
+            # A source that hangs keeps its thread, so the next one must wait.
+            await self._unless_stopped(session.source_ended.wait())
             await self._unless_stopped(self._sleep(delay))
             self.stream.counters.reconnects += 1
         self.stream.enter(StreamState.STOPPED)
@@ -69,21 +72,14 @@ class PulledStream:
         self._grace = grace
         self._stopping.set()
 
-    async def _connect(self) -> tuple[float, str]:
-        """One session. Returns the seconds in which it had frames, and why it has ended."""
+    async def _connect(self) -> EndedSession:
         source = self._open_source()
         observers = [asyncio.create_task(each) for each in (self._watch(source), self._end())]
         try:
-            ended = await self.stream.run(source, self._caller)
+            return await self.stream.run(source, self._caller)
         finally:
             for observer in observers:
                 observer.cancel()
-        # A source that hangs keeps its thread, so the next one must wait.
-        await self._unless_stopped(ended.source_ended.wait())
-        end = ended.event.end
-        if not end.reason:
-            return ended.uptime, "the camera has ended the video"
-        return ended.uptime, f"{end.reason}: {end.detail}"
 
     async def _watch(self, source: FrameSource) -> None:
         """End the session when no frame comes for the stall timeout."""
@@ -111,3 +107,9 @@ class PulledStream:
         finally:
             for task in tasks:
                 task.cancel()
+
+
+def _why(session: EndedSession) -> str:
+    """Why a session has ended."""
+    end = session.event.end
+    return f"{end.reason}: {end.detail}" if end.reason else "the camera has ended the video"

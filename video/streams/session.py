@@ -17,6 +17,7 @@ from video.inference.sender import FrameSender
 from video.inference.slots import Slots, SlotSettings
 from video.source import FrameSource, SourceError
 from video.streams.recent import RecentRate
+from video.streams.source_threads import SourceThreads
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Session:
         sender: FrameSender,
         slots: SlotSettings,
         deliver: Callable[[PendingFrame], None],
+        threads: SourceThreads,
     ) -> None:
         self.source = source
         self.started = time.monotonic()
@@ -52,6 +54,7 @@ class Session:
         self._name = name
         self._converter = converter
         self._sender = sender
+        self._threads = threads
         self._loop = asyncio.get_running_loop()
         self._closed = asyncio.Event()
         self._grace = 0.0
@@ -90,10 +93,13 @@ class Session:
         self._grace = grace
         self._closed.set()
         self.slots.close()
+        if not self.source_ended.is_set():
+            self._threads.closed(self, time.monotonic())
         self.source.close()
 
     def _source_ended(self, end: EndReason | None) -> None:
         self.source_ended.set()
+        self._threads.ended(self)
         if self.end is None:
             self.end = end
         self.slots.end()

@@ -81,7 +81,13 @@ class Stream:
         late, early = parts.new_converter(settings), parts.new_converter(settings)
         sender = FrameSender(self._target(caller), parts.gateway, late, parts.executor)
         session = Session(
-            settings.name, source, early, sender, self._slot_settings(), self._deliver
+            settings.name,
+            source,
+            early,
+            sender,
+            self._slot_settings(),
+            self._deliver,
+            parts.threads,
         )
         self._identity = self._new_identity()
         self._session, self._sender = session, sender

@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+import time
+from collections.abc import Iterator
 from typing import ClassVar
 
 import grpc
@@ -95,6 +97,35 @@ async def test_results_come_as_they_are_ready_without_an_order() -> None:
             await until(lambda: b"%d" % number in output.texts())  # noqa: B023
         await running
     assert output.texts() == [b"2", b"0", b"1"]
+
+
+class HangingSource(MemorySource):
+    """Does not end when it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = threading.Event()
+
+    def frames(self) -> Iterator[Frame]:
+        self.released.wait()
+        yield from ()
+
+
+async def test_a_source_that_hangs_is_noticed_and_the_stream_ends_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("video.streams.session._SOURCE_TIMEOUT", 0.05)
+    async with gateway_server() as gateway, stream_parts(gateway.address) as parts:
+        stream, source = Stream(settings(), parts, upload=False), HangingSource()
+        running = asyncio.create_task(stream.run(source, ()))
+        await asyncio.sleep(0)
+        stream.end(VideoReason.IDLE, "no frame came", grace=0)
+        ended = await running
+        assert ended.event.end.reason == "idle"
+        assert parts.threads.longest_hang(time.monotonic()) >= 0.05
+        source.released.set()
+        await ended.source_ended.wait()
+        assert parts.threads.longest_hang(time.monotonic()) == 0
 
 
 async def test_few_results_wait_for_an_earlier_frame() -> None:
