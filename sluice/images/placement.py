@@ -14,7 +14,7 @@ class Placement:
     def __init__(self, image: ImageInput) -> None:
         self._size = (image.height, image.width)
         self._shape = (image.height, image.width, image.channels)
-        self._background = _background(image)
+        self._background = np.array(_background(image), np.uint8)
 
     def place(self, pixels: Pixels, orientation: int) -> Pixels:
         """Apply the EXIF orientation, and center a smaller image on the background."""
@@ -22,10 +22,19 @@ class Placement:
         height, width = upright.shape[:2]
         if (height, width) == self._size:
             return upright
-        canvas = np.empty(self._shape, np.uint8)
-        canvas[...] = self._background
+        canvas = self._canvas(upright)
         top, left = (self._size[0] - height) // 2, (self._size[1] - width) // 2
         canvas[top : top + height, left : left + width] = upright
+        return canvas
+
+    def _canvas(self, pixels: Pixels) -> Pixels:
+        """The background, in the memory layout of the pixels."""
+        canvas = np.empty_like(pixels, shape=self._shape)
+        if canvas.flags.c_contiguous:
+            # One row at a time: numpy does not vectorize an inner loop over three channels.
+            canvas.reshape(self._shape[0], -1)[...] = np.tile(self._background, self._shape[1])
+        else:
+            canvas[...] = self._background
         return canvas
 
 

@@ -39,7 +39,7 @@ class PictureConverter:
         """RGB pixels of a frame. Raises FrameError."""
         if isinstance(image, EncodedImage):
             return self._decoded(read_frame(image.data, self._max_pixels))
-        return self._rgb(image.frame)
+        return self._scaled(image.frame)
 
     def jpeg(self, image: EncodedImage | DecodedImage) -> Converted:
         """A JPEG of a frame: the frame itself, if it is one and need not change.
@@ -51,9 +51,8 @@ class PictureConverter:
             if self._fit(header.width, header.height, header.orientation).unchanged:
                 return Converted(image.data, (), header.width, header.height)
             return Converted(_encoded(self._decoded(header)), (), header.width, header.height)
-        frame = image.frame
-        check_pixels(frame.width, frame.height, self._max_pixels)
-        return Converted(self._jpeg(frame), (), frame.width, frame.height)
+        pixels = self._scaled(image.frame)
+        return Converted(_encoded(pixels), (), image.frame.width, image.frame.height)
 
     def _decoded(self, header: ImageHeader) -> Pixels:
         fit = self._fit(header.width, header.height, header.orientation)
@@ -63,22 +62,12 @@ class PictureConverter:
             raise broken_frame(str(error)) from None
         return apply_orientation(pixels, header.orientation)
 
-    def _jpeg(self, frame: av.VideoFrame) -> bytes:
-        orientation = orientation_of(frame)
-        if orientation != 1:
-            return _encoded(self._rgb(frame))
-        fit = self._fit(frame.width, frame.height, orientation)
-        planes = self._scaler.scale(frame, _part(fit), (fit.width, fit.height), "yuvj420p")
-        encoded: bytes = simplejpeg.encode_jpeg_yuv_planes(*planes, quality=_QUALITY)
-        return encoded
-
-    def _rgb(self, frame: av.VideoFrame) -> Pixels:
+    def _scaled(self, frame: av.VideoFrame) -> Pixels:
         check_pixels(frame.width, frame.height, self._max_pixels)
         orientation = orientation_of(frame)
         fit = self._fit(frame.width, frame.height, orientation)
-        size = (fit.width, fit.height)
-        green, blue, red = self._scaler.scale(frame, _part(fit), size, "gbrp")
-        return apply_orientation(np.stack((red, green, blue), axis=2), orientation)
+        pixels = self._scaler.subsampled(frame, _part(fit), (fit.width, fit.height))
+        return apply_orientation(pixels, orientation)
 
     def _fit_region(self, width: int, height: int, orientation: int) -> Fit:
         part = region_part(self._region, width, height, orientation)

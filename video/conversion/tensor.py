@@ -5,16 +5,16 @@ from functools import lru_cache
 import av
 import numpy as np
 
-from sluice.config.tensors import ImageInput, TensorInput
+from sluice.config.tensors import TensorInput
 from sluice.config.video import Region
-from sluice.images.geometry import Fit, Pixels, fit_part
+from sluice.images.geometry import Fit, Part, Pixels, fit_part
 from sluice.images.header import BrokenImageError
 from sluice.images.image_decoder import ImageDecoder
 from sluice.images.normalize import DTYPES, keeps_pixels, normalizer
 from sluice.images.placement import Placement
 from sluice.images.resize import resize_pixels
 from video.conversion.converted import Converted, broken_frame
-from video.conversion.decoded import FrameScaler, Plane, orientation_of
+from video.conversion.decoded import SCALINGS, FrameScaler, orientation_of
 from video.conversion.encoded import check_pixels, read_frame
 from video.conversion.part import even_part, region_part
 
@@ -66,25 +66,25 @@ class TensorConverter:
         part = region_part(self._region, width, height, orientation)
         return fit_part(self._image, part, width, height, orientation)
 
-    def _scaled(self, frame: av.VideoFrame, part: tuple[int, int, int, int], fit: Fit) -> Pixels:
+    def _scaled(self, frame: av.VideoFrame, part: Part, fit: Fit) -> Pixels:
         """The pixels of a part of the frame, scaled as `fit` says."""
         interpolation = self._image.interpolation
-        exact = interpolation == "bilinear" and fit.whole
-        size = (fit.width, fit.height) if exact else fit.scaled_size(interpolation)
-        kind = "gray8" if self._image.color == "GRAY" else "gbrp"
-        pixels = _interleaved(self._scaler.scale(frame, part, size, kind), self._image)
-        return pixels if exact or fit.unchanged else resize_pixels(pixels, fit, interpolation)
+        if fit.whole and interpolation in SCALINGS:
+            return self._pixels(frame, part, (fit.width, fit.height), interpolation)
+        pixels = self._pixels(frame, part, fit.scaled_size(interpolation), "area")
+        return pixels if fit.unchanged else resize_pixels(pixels, fit, interpolation)
 
-
-def _interleaved(planes: list[Plane], image: ImageInput) -> Pixels:
-    """The planes as [height, width, channels], in the order that the tensor needs in memory."""
-    if image.color == "GRAY":
-        return planes[0][..., None]
-    green, blue, red = planes
-    ordered = (red, green, blue) if image.color == "RGB" else (blue, green, red)
-    if image.layout == "NCHW":
-        return np.stack(ordered).transpose(1, 2, 0)
-    return np.stack(ordered, axis=2)
+    def _pixels(
+        self, frame: av.VideoFrame, part: Part, size: tuple[int, int], scaling: str
+    ) -> Pixels:
+        """[height, width, channels], in the order of the tensor in memory."""
+        if self._image.color == "GRAY":
+            return self._scaler.gray(frame, part, size, scaling)[..., None]
+        planes = self._scaler.planes(frame, part, size, scaling)
+        ordered = planes if self._image.color == "RGB" else planes[::-1]
+        if self._image.layout == "NCHW":
+            return np.stack(ordered).transpose(1, 2, 0)
+        return np.stack(ordered, axis=2)
 
 
 def _raw(values: np.ndarray) -> memoryview:

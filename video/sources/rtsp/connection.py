@@ -121,11 +121,9 @@ class Connection:
         self.send(method, url, headers)
         deadline = time.monotonic() + RESPONSE_TIMEOUT
         while time.monotonic() < deadline:
-            for message in self._receive_messages(deadline):
-                if isinstance(message, Interleaved):
-                    self._received.append(message)
-                elif message.header("cseq") == str(self._sequence):
-                    return message
+            for response in self._receive(deadline):
+                if response.header("cseq") == str(self._sequence):
+                    return response
         raise _unreachable(f"no answer to {method} for {RESPONSE_TIMEOUT:g} s")
 
     def send(self, method: str, url: str, headers: Mapping[str, str]) -> None:
@@ -146,12 +144,20 @@ class Connection:
     def packets(self, deadline: float) -> list[Interleaved]:
         """The packets that have arrived. Waits for them until a monotonic time."""
         if not self._received:
-            for message in self._receive_messages(deadline):
-                if isinstance(message, Interleaved):
-                    self._received.append(message)
+            self._receive(deadline)
         packets = list(self._received)
         self._received.clear()
         return packets
+
+    def _receive(self, deadline: float) -> list[Response]:
+        """The responses that have arrived. Packets are kept for `packets`."""
+        responses = []
+        for message in self._receive_messages(deadline):
+            if isinstance(message, Interleaved):
+                self._received.append(message)
+            else:
+                responses.append(message)
+        return responses
 
     def _receive_messages(self, deadline: float) -> list[Response | Interleaved]:
         """What has arrived within a short time. Raises SourceError and Closed."""
