@@ -1,6 +1,7 @@
 """Broken and lying frames are refused before they take memory or time."""
 
 import time
+from random import Random
 
 import av
 import pytest
@@ -123,3 +124,20 @@ def test_a_region_of_a_frame_that_mixes_components_is_refused() -> None:
 def test_a_pixel_format_that_cannot_be_converted_is_refused() -> None:
     frame = DecodedImage(av.VideoFrame(64, 48, "xyz12le"))
     assert FrameConverter(image_input(), None, None, MAX_PIXELS).convert(frame).width == 64
+
+
+def test_a_damaged_jpeg_is_converted_or_refused() -> None:
+    source, corpus = Random(7), [JPEG, PROGRESSIVE, encoded(gradient_image(), "JPEG", quality=50)]
+    converters = [
+        FrameConverter(image_input(), Region(width=0.4), None, MAX_PIXELS),
+        FrameConverter(JPEG_INPUT, Region(width=0.4), None, MAX_PIXELS),
+    ]
+    refused = 0
+    for number in range(600):
+        frame = EncodedImage(bytes(mutated(corpus[number % 3], source, corpus)))
+        try:
+            converters[number % 2].convert(frame)
+        except FrameError as error:
+            refused += 1
+            assert error.detail.isprintable()
+    assert 100 < refused < 500
