@@ -4,6 +4,7 @@ swscale scales with the same filter as Pillow's `bilinear`, and does it together
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import av
 import numpy as np
@@ -49,6 +50,8 @@ does not scale faster, but leaves out some pixels at the end of rows."""
 
 _FAST_COLUMNS = 16
 """Columns that swscale converts at once. It leaves out none if the width is a multiple."""
+
+_MIN_BITS, _MAX_BITS = 8, 16
 
 _ORIENTATIONS: Mapping[int, int] = {90: 8, 180: 3, -180: 3, -90: 6, 270: 6, -270: 8}
 """EXIF orientations by the degrees by which a player turns the frame counterclockwise."""
@@ -104,6 +107,8 @@ class FrameScaler:
         kind: str,
         flags: Interpolation,
     ) -> av.VideoFrame:
+        if not _is_supported(frame.format.name):
+            raise broken_frame(f"the pixel format {frame.format.name} is not supported")
         matrix, color_range = _colors(frame)
         source = frame
         if part != (0, 0, frame.width, frame.height):
@@ -126,6 +131,18 @@ class FrameScaler:
             raise broken_frame(f"{frame.format.name} cannot be converted: {error}") from None
 
 
+@lru_cache(maxsize=64)
+def _is_supported(name: str) -> bool:
+    """Whether each component has a plane of integers, as decoders of video deliver them.
+
+    swscale ends the process for some other formats.
+    """
+    kind = av.VideoFormat(name, 16, 16)
+    planes = {component.plane for component in kind.components}
+    separate = len(planes) == len(kind.components) and not kind.has_palette
+    return separate and all(_MIN_BITS <= each.bits <= _MAX_BITS for each in kind.components)
+
+
 def _colors(frame: av.VideoFrame) -> tuple[Colorspace, ColorRange]:
     """Matrix and range of the colors, with the usual defaults."""
     large = frame.width > _SD_WIDTH or frame.height > _SD_HEIGHT
@@ -135,11 +152,9 @@ def _colors(frame: av.VideoFrame) -> tuple[Colorspace, ColorRange]:
 
 
 def _crop(frame: av.VideoFrame, part: Part) -> av.VideoFrame:
-    """A copy of a part of a frame. Raises FrameError if the frame mixes components in a plane."""
+    """A copy of a part of a frame."""
     left, top, right, bottom = part
     kind = frame.format
-    if len(kind.components) != len(frame.planes):
-        raise broken_frame(f"{kind.name} cannot be cropped")
     copy = av.VideoFrame(right - left, bottom - top, kind.name)
     for component, plane, target in zip(kind.components, frame.planes, copy.planes, strict=True):
         size = (component.bits + 7) // 8

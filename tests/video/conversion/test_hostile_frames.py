@@ -10,6 +10,7 @@ from PIL import Image
 from sluice.config.tensors import TensorInput
 from sluice.config.video import FrameSize, Region
 from sluice.contract.video import VideoReason
+from tests.mutation import mutated
 from tests.sluice.images.image_files import (
     PROGRESSIVE,
     frame_header,
@@ -18,7 +19,6 @@ from tests.sluice.images.image_files import (
     with_segments,
 )
 from tests.sluice.images.pictures import encoded, gradient_image, image_input
-from tests.video.conversion.frames import decoded
 from video.conversion import FrameConverter, FrameError, PictureConverter
 from video.frame import DecodedImage, EncodedImage
 
@@ -115,15 +115,13 @@ def test_a_jpeg_with_rare_colors_is_decoded() -> None:
     assert abs(converted.data[0] - 200) <= 4
 
 
-def test_a_region_of_a_frame_that_mixes_components_is_refused() -> None:
-    frame = decoded(gradient_image(64, 48), "nv12")
-    with pytest.raises(FrameError, match="nv12 cannot be cropped"):
-        FrameConverter(image_input(), Region(width=0.5), None, MAX_PIXELS).convert(frame)
-
-
-def test_a_pixel_format_that_cannot_be_converted_is_refused() -> None:
-    frame = DecodedImage(av.VideoFrame(64, 48, "xyz12le"))
-    assert FrameConverter(image_input(), None, None, MAX_PIXELS).convert(frame).width == 64
+@pytest.mark.parametrize("kind", ["nv12", "rgb24", "pal8", "yuyv422", "rgbf32le", "yaf32le"])
+def test_a_pixel_format_that_no_decoder_delivers_is_refused(kind: str) -> None:
+    frame = DecodedImage(av.VideoFrame(64, 48, kind))
+    for declared in (image_input(), image_input(color="GRAY"), JPEG_INPUT):
+        error = refusal(frame, declared)
+        assert error.reason == VideoReason.BROKEN_FRAME
+        assert error.detail == f"the pixel format {kind} is not supported"
 
 
 def test_a_damaged_jpeg_is_converted_or_refused() -> None:
@@ -137,7 +135,6 @@ def test_a_damaged_jpeg_is_converted_or_refused() -> None:
         frame = EncodedImage(bytes(mutated(corpus[number % 3], source, corpus)))
         try:
             converters[number % 2].convert(frame)
-        except FrameError as error:
+        except FrameError:
             refused += 1
-            assert error.detail.isprintable()
     assert 100 < refused < 500

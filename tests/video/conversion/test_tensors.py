@@ -57,7 +57,7 @@ def test_a_frame_is_fitted_like_a_picture(
 
 @pytest.mark.parametrize("matrix", [Colorspace.ITU601, Colorspace.ITU709, Colorspace.BT2020])
 @pytest.mark.parametrize("color_range", [ColorRange.MPEG, ColorRange.JPEG])
-@pytest.mark.parametrize("kind", ["yuv420p", "yuv444p", "yuv420p10le", "nv12"])
+@pytest.mark.parametrize("kind", ["yuv420p", "yuv444p", "yuv420p10le"])
 @pytest.mark.parametrize("color", ["RGB", "GRAY"])
 def test_the_colors_of_a_frame_become_those_of_a_picture(
     matrix: Colorspace, color_range: ColorRange, kind: str, color: str
