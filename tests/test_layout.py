@@ -197,8 +197,8 @@ DEPENDENCIES = {
     ),
     "video.service": (
         "protos sluice.config sluice.contract sluice.grpc_credentials sluice.http sluice.near_names"
-        " sluice.printable video.frame video.inference video.output video.results video.source"
-        " video.sources video.streams"
+        " sluice.printable video.annotation video.frame video.inference video.output video.results"
+        " video.source video.sources video.streams"
     ),
     "video.process": (
         "protos sluice.config sluice.contract sluice.grpc_credentials sluice.http"

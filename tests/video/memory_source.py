@@ -4,6 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from sluice.contract.video import VideoReason
 from video.frame import EncodedImage, Frame
@@ -30,6 +31,10 @@ class MemorySource:
         """Deliver frames, as if they had just arrived."""
         for number in numbers:
             self._items.put(jpeg_frame(number))
+
+    def deliver_image(self, jpeg: bytes) -> None:
+        """Deliver a frame with this picture."""
+        self._items.put(replace(jpeg_frame(0), image=EncodedImage(jpeg)))
 
     def end(self, error: Exception | None = None) -> None:
         """End the video."""

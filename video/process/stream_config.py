@@ -33,7 +33,12 @@ def configured_streams(
 def watched_streams(config: ReceivedConfig) -> Mapping[str, WatchedStream]:
     """The streams that clients may watch, by name."""
     return {
-        name: WatchedStream(stream.config.model, config.models[stream.config.model])
+        name: WatchedStream(
+            stream.config.model,
+            config.models[stream.config.model],
+            stream.config.region,
+            stream.config.size,
+        )
         for name, stream in config.streams.items()
         if stream.config.enabled
     }

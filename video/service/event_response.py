@@ -1,4 +1,4 @@
-"""Writes events to the client of an HTTP request, while it may still send its body."""
+"""Writes events or annotated frames to the client of an HTTP request."""
 
 import asyncio
 from collections.abc import Iterable
@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from starlette.types import Send
 
 from protos.video_pb2 import AnalysisResult
+from video.annotation import MJPEG_START, mjpeg_part
 from video.results.encoding import Encoding, encode, heartbeat
 
 HEARTBEAT_INTERVAL: Final = 15.0
@@ -18,6 +19,13 @@ class Events(Protocol):
 
     async def next_events(self) -> list[AnalysisResult]:
         """The next events; none at the end."""
+
+
+class Images(Protocol):
+    """The newest annotated frame."""
+
+    async def next_image(self) -> bytes:
+        """The newest frame as JPEG; empty at the end."""
 
 
 class EventResponse:
@@ -54,6 +62,12 @@ class EventResponse:
         """Send what the buffer gets, until its end."""
         while events := await self._next(buffer):
             await self.send(events)
+
+    async def send_images(self, frames: Images) -> None:
+        """Send annotated frames, until their end. A client that reads slowly gets fewer."""
+        await self.send_bytes(MJPEG_START)
+        while image := await frames.next_image():
+            await self.send_bytes(mjpeg_part(image))
 
     async def end(self) -> None:
         """Send the end."""

@@ -26,7 +26,7 @@ from video.service.options import OPTIONS, OptionError, read_options
 from video.service.refusal import RefusedError, refused_upload
 from video.service.target import UploadTarget, WatchTarget, read_target
 from video.service.uploads import Upload, UploadRequest, Uploads
-from video.service.watchers import Watchers
+from video.service.watchers import Watchers, WatchOutput
 
 _SPAN_BYTES: Final = 8
 
@@ -106,20 +106,41 @@ class VideoApplication:
     async def _watch(
         self, model: str, stream: str, encoding: Encoding, receive: Receive, send: Send
     ) -> None:
-        buffer = WatchBuffer()
-        async with (
-            self._watchers.watch(model, stream, buffer),
-            _ends_with_connection(receive, buffer),
-        ):
-            response = EventResponse(send, encoding)
-            await response.start()
-            await response.send_all(buffer)
-            await response.end()
+        response = EventResponse(send, encoding)
+        if encoding is Encoding.MJPEG:
+            frames = self._watchers.annotated_frames(model, stream)
+            async with self._watched(model, stream, frames, receive):
+                await response.start()
+                await response.send_images(frames)
+        else:
+            buffer = WatchBuffer()
+            async with self._watched(model, stream, buffer, receive):
+                await response.start()
+                await response.send_all(buffer)
+        await response.end()
+
+    @asynccontextmanager
+    async def _watched(
+        self, model: str, stream: str, output: WatchOutput, receive: Receive
+    ) -> AsyncIterator[None]:
+        """Give the output the stream while the block runs. It ends when the client leaves."""
+
+        async def wait() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            output.close()
+
+        async with self._watchers.watch(model, stream, output):
+            waiting = asyncio.create_task(wait())
+            try:
+                yield
+            finally:
+                waiting.cancel()
 
 
 def _encoding(headers: Headers) -> Encoding:
     try:
-        return choose_encoding(headers.get("accept"))
+        return choose_encoding(headers.get("accept"), tuple(Encoding))
     except NotAcceptableError as error:
         raise RefusedError(406, VideoReason.NOT_ACCEPTABLE, str(error), "accept") from None
 
@@ -131,20 +152,25 @@ async def _respond_to_upload(
 
     Raises RefusedError if it ends before the first event.
     """
-    buffer = UploadBuffer()
+    frames = upload.annotated_frames() if encoding is Encoding.MJPEG else None
+    # Who watches the frames does not read the events.
+    buffer = UploadBuffer() if frames is None else WatchBuffer(max_events=1)
     body = asyncio.create_task(_receive_body(receive, upload, buffer))
-    running = asyncio.create_task(upload.run([buffer]))
+    running = asyncio.create_task(upload.run([buffer] if frames is None else [buffer, frames]))
     try:
         events = await buffer.next_events()
         if not events:
             return  # the client has left
-        first = events[0]
-        if first.end.reason:
-            raise refused_upload(first.end.reason, first.end.detail)
+        if events[0].end.reason:
+            raise refused_upload(events[0].end.reason, events[0].end.detail)
         response = EventResponse(send, encoding)
         await response.start()
-        await response.send(events)
-        await response.send_all(buffer)
+        if frames is None:
+            await response.send(events)
+            await response.send_all(buffer)
+        else:
+            running.add_done_callback(lambda _: frames.close())
+            await response.send_images(frames)
         await response.end()
     finally:
         body.cancel()
@@ -152,7 +178,9 @@ async def _respond_to_upload(
         await running
 
 
-async def _receive_body(receive: Receive, upload: Upload, buffer: UploadBuffer) -> None:
+async def _receive_body(
+    receive: Receive, upload: Upload, buffer: UploadBuffer | WatchBuffer
+) -> None:
     """Pass the body to the upload. Ends the upload if the client leaves."""
     complete = False
     while True:
@@ -167,19 +195,3 @@ async def _receive_body(receive: Receive, upload: Upload, buffer: UploadBuffer) 
         if not message.get("more_body", False):
             upload.bytes.end()
             complete = True
-
-
-@asynccontextmanager
-async def _ends_with_connection(receive: Receive, buffer: WatchBuffer) -> AsyncIterator[None]:
-    """Closes the buffer when the client leaves, while the block runs."""
-
-    async def wait() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        buffer.close()
-
-    waiting = asyncio.create_task(wait())
-    try:
-        yield
-    finally:
-        waiting.cancel()

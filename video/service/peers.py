@@ -28,11 +28,11 @@ async def serving_peers(watchers: Watchers, socket: Path) -> AsyncIterator[None]
     """Answer other workers at a Unix socket while the block runs."""
 
     async def watch(request: WorkerWatch, context: Context) -> None:
-        buffer = WatchBuffer()
         try:
-            async with watchers.watch_local(request.stream, buffer):
-                while events := await buffer.next_events():
-                    await context.write(Watched(events=events))
+            if request.frames:
+                await _send_frames(watchers, request.stream, context)
+            else:
+                await _send_events(watchers, request.stream, context)
         except RefusedError as error:
             # The other worker asks again: it may have the next config before this one.
             log.debug("another worker: %s", error)
@@ -54,3 +54,17 @@ async def serving_peers(watchers: Watchers, socket: Path) -> AsyncIterator[None]
         yield
     finally:
         await server.stop(0)
+
+
+async def _send_events(watchers: Watchers, stream: str, context: Context) -> None:
+    buffer = WatchBuffer()
+    async with watchers.watch_local(stream, buffer):
+        while events := await buffer.next_events():
+            await context.write(Watched(events=events))
+
+
+async def _send_frames(watchers: Watchers, stream: str, context: Context) -> None:
+    frames = watchers.annotated_frames_here(stream)
+    async with watchers.watch_local(stream, frames):
+        while image := await frames.next_image():
+            await context.write(Watched(images=[image]))

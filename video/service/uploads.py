@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +13,7 @@ from typing import Final
 from protos.video_pb2 import AnalysisResult, StreamTotals, Summary, UploadTotals
 from sluice.config import Model
 from sluice.contract.video import VideoReason
+from video.annotation import Annotator, MjpegOutput
 from video.inference.caller_headers import Metadata
 from video.output import Output
 from video.service.latency import Latencies
@@ -53,7 +55,12 @@ class Upload:
     """One upload. `bytes` takes the video."""
 
     def __init__(
-        self, stream: Stream, source: FrameSource, queue: ByteQueue, caller: Metadata
+        self,
+        stream: Stream,
+        source: FrameSource,
+        queue: ByteQueue,
+        caller: Metadata,
+        executor: Executor,
     ) -> None:
         self.stream = stream
         self.bytes = queue
@@ -61,6 +68,13 @@ class Upload:
         """Set when the source has ended. None before the end of the video."""
         self._source = source
         self._caller = caller
+        self._executor = executor
+
+    def annotated_frames(self) -> MjpegOutput:
+        """An output for the annotated frames."""
+        settings = self.stream.settings
+        annotator = Annotator(settings.model, settings.region, settings.size)
+        return MjpegOutput(annotator, self._executor)
 
     async def run(self, outputs: Sequence[Output]) -> None:
         """Analyse the video to its end. The outputs get all events; the last one is a summary."""
@@ -193,7 +207,7 @@ class Uploads:
             raise refused_upload(error.reason, error.detail) from None
         parts = self._latencies.observing_uploads(registry.parts)
         stream = Stream(_settings(request, model), parts, upload=True)
-        return Upload(stream, source, queue, request.caller)
+        return Upload(stream, source, queue, request.caller, parts.executor)
 
     def _give_back_place(self, source_ended: asyncio.Event | None) -> None:
         """Give the place to another upload, when the thread of the source has ended."""

@@ -12,7 +12,9 @@ import grpc.aio
 
 from protos.video_pb2 import AnalysisResult, Watched, WorkerWatch
 from sluice.config import Model
+from sluice.config.video import FrameSize, Region
 from sluice.contract.video import VideoReason
+from video.annotation import Annotator, MjpegOutput
 from video.frame import Frame
 from video.service.assignment import Assignment
 from video.service.refusal import RefusedError
@@ -58,6 +60,8 @@ class WatchedStream:
 
     model_name: str
     model: Model
+    region: Region | None = None
+    size: FrameSize | None = None
 
 
 @dataclass(slots=True)
@@ -135,17 +139,38 @@ class Watchers:
             stack.callback(closing.cancel)
             yield
 
-    def _check(self, model: str, stream: str) -> WatchedStream:
+    def _find(self, model: str, stream: str) -> WatchedStream:
         found = self.streams.get(stream)
         if found is None or found.model_name != model:
             detail = f"the model {model} has no stream {stream}"
             raise RefusedError(404, VideoReason.UNKNOWN_STREAM, detail)
+        return found
+
+    def _check(self, model: str, stream: str) -> WatchedStream:
+        found = self._find(model, stream)
         if self.is_draining:
             raise RefusedError(503, VideoReason.STOPPED, "the video service stops; try again")
         if len(self._open) >= self.maximum:
             detail = f"{self.maximum} clients watch streams; try again later"
             raise RefusedError(503, VideoReason.TOO_MANY_WATCHERS, detail)
         return found
+
+    def annotated_frames(self, model: str, stream: str) -> MjpegOutput:
+        """An output for the annotated frames of a stream. Raises RefusedError."""
+        return self._frames(self._find(model, stream))
+
+    def annotated_frames_here(self, stream: str) -> MjpegOutput:
+        """As `annotated_frames`, for a stream of this worker, for another worker."""
+        found = self.streams.get(stream)
+        if found is None:
+            raise RefusedError(404, VideoReason.UNKNOWN_STREAM, f"no stream is named {stream}")
+        return self._frames(found)
+
+    def _frames(self, stream: WatchedStream) -> MjpegOutput:
+        if self.registry is None:
+            raise RefusedError(503, VideoReason.NOT_READY, "the service has no config yet")
+        annotator = Annotator(stream.model, stream.region, stream.size)
+        return MjpegOutput(annotator, self.registry.parts.executor)
 
     async def _follow(self, peer: str, stream: str, output: WatchOutput) -> NoReturn:
         """Give the output what another worker has. If that worker ends, its successor is asked."""

@@ -52,6 +52,15 @@ class Exchange:
         found: dict[str, Any] = json.loads(await self.line())
         return found
 
+    async def exactly(self, count: int) -> bytes:
+        """The next so many bytes of the response."""
+        while len(self.rest) < count:
+            event = await self._event()
+            assert isinstance(event, h11.Data)
+            self.rest += bytes(event.data)
+        found, self.rest = self.rest[:count], self.rest[count:]
+        return found
+
     async def body(self) -> bytes:
         """The rest of the response."""
         found = self.rest

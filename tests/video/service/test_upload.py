@@ -204,3 +204,18 @@ async def test_an_upload_that_does_not_end_in_the_drain_is_stopped() -> None:
         await running.uploads.drain(0.0)
         events = [json.loads(line) for line in (await sent.body()).splitlines()]
     assert events[-1]["end"]["reason"] == VideoReason.STOPPED
+
+
+async def test_an_upload_can_have_annotated_frames_as_its_response() -> None:
+    async with service() as running, upload(running, accept="multipart/x-mixed-replace") as sent:
+        await sent.send(b"0\n")
+        response = await sent.response()
+        assert (b"content-type", b"multipart/x-mixed-replace; boundary=frame") in response.headers
+        sent.end()
+        assert (await sent.body()).startswith(b"--frame\r\n")
+
+
+async def test_a_broken_video_is_refused_also_if_the_client_wants_frames() -> None:
+    async with service() as running, upload(running, accept="multipart/x-mixed-replace") as sent:
+        await sent.send(b"broken\n")
+        assert (await refusal(sent, 422))["reason"] == VideoReason.BROKEN_VIDEO

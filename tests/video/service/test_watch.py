@@ -1,12 +1,15 @@
 """Clients watch the streams of cameras, also those of another worker."""
 
+import io
 import json
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sluice.contract.video import VideoReason
+from tests.video.process.running_service import jpeg
 from tests.video.service.http_client import Exchange, exchange
 from tests.video.service.kit import Service, camera, service
 from tests.video.streams_kit import jpeg_model, until
@@ -106,6 +109,46 @@ async def test_a_stream_of_another_worker_is_forwarded_also_after_that_worker_ha
                 (event,) = await buffer.next_events()
                 assert event.frame == number
             await until(lambda: not watched)
+
+
+async def picture(sent: Exchange) -> tuple[int, int]:
+    """The size of the next annotated frame."""
+    while not (line := await sent.line()).startswith(b"content-length"):
+        pass
+    await sent.line()
+    return Image.open(io.BytesIO(await sent.exactly(int(line.split()[1])))).size
+
+
+async def test_a_client_watches_annotated_frames() -> None:
+    async with (
+        service() as running,
+        camera(running, "door") as source,
+        watch(running, "door", accept="multipart/x-mixed-replace") as sent,
+    ):
+        response = await sent.response()
+        assert (b"content-type", b"multipart/x-mixed-replace; boundary=frame") in response.headers
+        for number in range(2):
+            source.deliver_image(jpeg(number))
+            assert await picture(sent) == (32, 32)
+
+
+async def test_annotated_frames_of_another_worker_are_forwarded(tmp_path: Path) -> None:
+    stream, socket = "door", tmp_path / "peer"
+    owner = next(n for n in range(2) if Assignment(n, 2).has(stream))
+    front = Watchers(Assignment(1 - owner, 2), lambda _: f"unix:{socket}", maximum=1)
+    front.change({stream: WatchedStream("digits", jpeg_model())})
+    async with (
+        service() as running,
+        camera(running, stream) as source,
+        serving_peers(running.watchers, socket),
+    ):
+        front.registry = running.registry
+        frames = front.annotated_frames("digits", stream)
+        async with front.watch("digits", stream, frames):
+            watched = running.registry._cameras[stream]._watchers
+            await until(lambda: len(watched) == 1)
+            source.deliver_image(jpeg(1))
+            assert Image.open(io.BytesIO(await frames.next_image())).size == (32, 32)
 
 
 async def test_a_stream_of_another_replica_is_refused_so_that_envoy_can_ask_that_one() -> None:
