@@ -41,6 +41,7 @@ from sluice.config.values import (
     UnixSocket,
 )
 from sluice.config.video import MAX_STREAMS, Videos, VideoService
+from sluice.config.video_sinks import named
 from sluice.near_names import did_you_mean
 
 MIN_STREAM_BUFFER = 1 << 14
@@ -473,6 +474,20 @@ class GatewayConfig(Strict):
                 near = did_you_mean(stream.version, model.versions)
                 message = f"the model has no version of this name{near}"
                 raise invalid(message, ("videos", name, "version"))
+        return self
+
+    @model_validator(mode="after")
+    def _sinks_write_to_files_of_their_own(self) -> Self:
+        written: set[str] = set()
+        for name, stream in self.videos.items():
+            for index, sink in enumerate(stream.sinks):
+                if sink.file is None:
+                    continue
+                path = named(sink.file.path, name)
+                if path in written:
+                    message = "another sink writes to this file: write {stream} in the path"
+                    raise invalid(message, ("videos", name, "sinks", index, "file", "path"))
+                written.add(path)
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """Where the events of a video stream go: files, Redis Streams, webhooks and MQTT."""
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -11,7 +12,6 @@ from sluice.config.upstream import SecretHeaders, SecretValue
 from sluice.config.values import (
     AbsolutePath,
     Confidential,
-    FilePath,
     Outside,
     PositiveDuration,
     Shown,
@@ -19,6 +19,17 @@ from sluice.config.values import (
     Strict,
     Text,
 )
+
+STREAM: Final = "{stream}"
+"""Stands for the name of the stream, in names of files, keys, topics and URLs."""
+
+_OWN_HEADERS: Final = ("idempotency-key", "user-agent")
+"""Headers that a webhook sets itself, beside those of `upstream`."""
+
+
+def named(text: str, stream: str) -> str:
+    """The text with the name of the stream in the place of `{stream}`."""
+    return text.replace(STREAM, stream)
 
 
 def _check_webhook(value: str) -> str:
@@ -42,22 +53,52 @@ BrokerAddress = Annotated[
 ]
 WebhookUrl = Annotated[Text, Outside.SERVER, AfterValidator(_check_webhook)]
 
+_BRACES: Final = re.compile(r"\{[^{}]*\}")
+
+
+def _check_placeholders(value: str) -> str:
+    if set(_BRACES.findall(value)) - {STREAM}:
+        raise ValueError(f"write only {STREAM} in braces: the name of the stream")
+    return value
+
+
+def _check_key(value: str) -> str:
+    if not value:
+        raise ValueError("write at least 1 character")
+    return value
+
+
+def _check_topic(value: str) -> str:
+    if "+" in value or "#" in value:
+        raise ValueError("write a topic without + and #, which are for subscribers")
+    return value
+
+
+Placeholders = AfterValidator(_check_placeholders)
+SinkPath = Annotated[AbsolutePath, Outside.OUTPUT, Placeholders]
+SinkKey = Annotated[Text, Placeholders, AfterValidator(_check_key)]
+SinkTopic = Annotated[SinkKey, AfterValidator(_check_topic)]
+
 
 class Spool(Strict):
     """Keeps events that no sink has yet on disk, so that they survive a restart of the service."""
 
-    folder: Annotated[AbsolutePath, Outside.OUTPUT] = Field(
-        description="Folder of the spool. Each stream and sink has a file of its own in it."
+    folder: SinkPath = Field(
+        description="Folder of the spool. Each sink of a stream has a folder of its own in it, "
+        "`STREAM/INDEX-KIND`."
     )
     max_size: Size = Field(
-        64 << 20, ge=1 << 16, description="Maximum size of the events of one sink."
+        64 << 20, ge=1 << 16, description="Size at which the spool of a sink is full."
     )
 
 
 class FileSink(Strict):
-    """Appends events to a file. A full file is renamed with a number at its end."""
+    """Appends events to a file. A full file is renamed to `PATH.1`, and `PATH.1` to `PATH.2`."""
 
-    path: Annotated[AbsolutePath, Outside.OUTPUT]
+    path: SinkPath = Field(
+        description="Path of the file. `{stream}` is the name of the stream.",
+        examples=["/var/lib/sluice/{stream}.ndjson"],
+    )
     format: Literal["ndjson", "protobuf"] = Field(
         "ndjson", description="`protobuf`: each message after its length as a varint."
     )
@@ -71,48 +112,94 @@ class RedisSink(Confidential):
     url: Annotated[RedisUrl, Shown(), Outside.SERVER]
     username: Annotated[Text | None, Shown()] = None
     password: SecretValue | None = None
-    key: Annotated[Text, Shown()] = Field("sluice:video:{stream}", description="Key of the stream.")
+    key: Annotated[SinkKey, Shown()] = Field(
+        "sluice:video:{stream}",
+        description="Key of the Redis stream. `{stream}` is the name of the stream.",
+    )
     max_length: int = Field(
         100_000, ge=1, description="Number of events that the stream keeps (approximately)."
     )
-    ca: Annotated[FilePath | None, Shown()] = Field(
-        None, description="File with the CA certificates for `rediss://`, in PEM."
+    ca: Annotated[AbsolutePath | None, Shown()] = Field(
+        None,
+        description="File of the video service with the CA certificates for `rediss://`, in PEM. "
+        "Default: those of the system.",
     )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.ca is not None and not self.url.startswith("rediss:"):
+            raise invalid("remove ca, or write a URL with rediss://", ("ca",))
+        return self
 
 
 class WebhookSink(Confidential):
-    """Sends events with `POST`, as NDJSON. A status of 2xx confirms all events of the request."""
+    """Sends events with `POST`, as NDJSON. A status of 2xx confirms all events of the request.
 
-    url: Annotated[WebhookUrl, Shown()]
+    After any other status, the request is repeated with the same `idempotency-key`, later and
+    later. Redirects are not followed.
+    """
+
+    url: Annotated[WebhookUrl, Shown(), Placeholders] = Field(
+        description="URL of the receiver. `{stream}` is the name of the stream.",
+        examples=["https://events.example/video"],
+    )
     headers_from_secret: SecretHeaders = Field(
         default_factory=dict, max_length=8, description="Headers with credentials."
     )
     max_events: Annotated[int, Shown()] = Field(
         100, ge=1, le=10_000, description="Maximum number of events in one request."
     )
-    timeout: Annotated[PositiveDuration, Shown()] = Field(10.0, le=300)
-    ca: Annotated[FilePath | None, Shown()] = Field(
-        None, description="File with the CA certificates for `https://`, in PEM."
+    timeout: Annotated[PositiveDuration, Shown()] = Field(
+        10.0, le=300, description="Time for the answer to one request."
     )
+    ca: Annotated[AbsolutePath | None, Shown()] = Field(
+        None,
+        description="File of the video service with the CA certificates for `https://`, in PEM. "
+        "Default: those of the system.",
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        for name in self.headers_from_secret:
+            if name.lower() in _OWN_HEADERS:
+                message = "the sink sets this header itself: write another one"
+                raise invalid(message, ("headers_from_secret", name))
+        if self.ca is not None and not self.url.startswith("https:"):
+            raise invalid("remove ca, or write a URL with https://", ("ca",))
+        return self
 
 
 class MqttSink(Confidential):
     """Publishes each event as JSON, with QoS 1."""
 
     address: Annotated[BrokerAddress, Shown()]
-    topic: Annotated[Text, Shown()] = Field("sluice/video/{stream}", description="Topic.")
+    topic: Annotated[SinkTopic, Shown()] = Field(
+        "sluice/video/{stream}",
+        description="Topic. `{stream}` is the name of the stream.",
+    )
     username: Annotated[Text | None, Shown()] = None
     password: SecretValue | None = None
-    tls: Annotated[bool, Shown()] = False
-    ca: Annotated[FilePath | None, Shown()] = Field(
-        None, description="File with the CA certificates for TLS, in PEM."
+    tls: Annotated[bool, Shown()] = Field(False, description="Whether the broker speaks TLS.")
+    ca: Annotated[AbsolutePath | None, Shown()] = Field(
+        None,
+        description="File of the video service with the CA certificates for `tls`, in PEM. "
+        "Default: those of the system.",
     )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.password is not None and self.username is None:
+            raise invalid("set username too: MQTT sends no password without it", ("password",))
+        if self.ca is not None and not self.tls:
+            raise invalid("remove ca, or write tls: true", ("ca",))
+        return self
 
 
 class VideoSink(Strict):
     """Where events go. Set exactly one of `file`, `redis`, `webhook` and `mqtt`.
 
-    A sink gets each event at least once. While its buffer is full, frames are dropped.
+    A sink gets each event at least once: a repeated event has the same `id`. While its buffer is
+    full, frames are dropped (reason `sink`).
     """
 
     file: FileSink | None = None
@@ -120,10 +207,15 @@ class VideoSink(Strict):
     webhook: WebhookSink | None = None
     mqtt: MqttSink | None = None
     buffer: int = Field(
-        1000, ge=1, le=1_000_000, description="Events that may wait for the sink in memory."
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="Events that may wait for the sink in memory. The buffer is also full with "
+        "64 MiB of events.",
     )
     spool: Spool | None = Field(
-        None, description="Where events wait also during a restart. Default: only in memory."
+        None,
+        description="Where events wait on disk, also during a restart. Default: only in memory.",
     )
 
     @property

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sluice.config.addresses import split_host_port
-from sluice.config.video_sinks import FileSink, MqttSink, RedisSink, VideoSink, WebhookSink
+from sluice.config.video_sinks import FileSink, MqttSink, RedisSink, VideoSink, WebhookSink, named
 from video.sinks.delivery import Sink
 from video.sinks.event_queue import EventQueue, MemoryQueue
 from video.sinks.file import FileTransport
@@ -30,7 +30,7 @@ def open_sink(config: VideoSink, index: int, secrets: Mapping[str, bytes], strea
 def _queue(config: VideoSink, name: str, stream: str) -> EventQueue:
     if config.spool is None:
         return MemoryQueue(config.buffer)
-    folder = Path(_named(config.spool.folder, stream)) / stream / name
+    folder = Path(named(config.spool.folder, stream)) / stream / name
     return SpoolQueue(folder, config.spool.max_size, config.buffer)
 
 
@@ -46,14 +46,14 @@ def _transport(config: VideoSink, secrets: Mapping[str, bytes], stream: str) -> 
 
 
 def _file(config: FileSink, stream: str) -> Transport:
-    path = Path(_named(config.path, stream))
+    path = Path(named(config.path, stream))
     return FileTransport(path, config.format, config.max_size, config.keep)
 
 
 def _redis(config: RedisSink, secrets: Mapping[str, bytes], stream: str) -> Transport:
     return RedisTransport(
         config.url,
-        _named(config.key, stream),
+        named(config.key, stream),
         config.max_length,
         username=config.username,
         password=_password(secrets),
@@ -67,7 +67,7 @@ def _webhook(config: WebhookSink, secrets: Mapping[str, bytes], stream: str) -> 
         for name in config.headers_from_secret
         if f"headers_from_secret.{name}" in secrets
     }
-    url = _named(config.url, stream)
+    url = named(config.url, stream)
     return WebhookTransport(url, headers, config.max_events, config.timeout, _path(config.ca))
 
 
@@ -76,16 +76,12 @@ def _mqtt(config: MqttSink, secrets: Mapping[str, bytes], stream: str) -> Transp
     return MqttTransport(
         host,
         int(port),
-        _named(config.topic, stream),
+        named(config.topic, stream),
         username=config.username,
         password=_password(secrets),
         tls=config.tls,
         ca=_path(config.ca),
     )
-
-
-def _named(text: str, stream: str) -> str:
-    return text.replace("{stream}", stream)
 
 
 def _password(secrets: Mapping[str, bytes]) -> str | None:
