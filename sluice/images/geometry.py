@@ -108,9 +108,7 @@ def fit_part(image: ImageInput, part: Part, width: int, height: int, orientation
 
 def fit_image(image: ImageInput, width: int, height: int, orientation: int) -> Fit:
     """The `Fit` of an image with this size and EXIF orientation to the declared input."""
-    to_width, to_height = image.width, image.height
-    if orientation >= 5:
-        to_width, to_height = to_height, to_width
+    to_width, to_height = upright_size(image.width, image.height, orientation)
     source, whole = (width, height), (0.0, 0.0, float(width), float(height))
     if image.resize == "stretch":
         return Fit(source, whole, to_width, to_height)
@@ -126,6 +124,11 @@ def fit_image(image: ImageInput, width: int, height: int, orientation: int) -> F
         min(to_width, max(1, round(width * factor))),
         min(to_height, max(1, round(height * factor))),
     )
+
+
+def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    """Width and height of an image after its EXIF orientation is applied."""
+    return (height, width) if orientation >= 5 else (width, height)
 
 
 def apply_orientation(pixels: Pixels, orientation: int) -> Pixels:

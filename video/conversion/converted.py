@@ -10,7 +10,7 @@ from sluice.tensors.datatypes import Raw
 class Converted:
     """The raw tensor of one frame, without the batch dimension; for a BYTES input, the JPEG.
 
-    `width` and `height` are those of the frame as it came.
+    `width` and `height` are those of the whole upright frame, as it came.
     """
 
     data: Raw

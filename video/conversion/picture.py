@@ -9,7 +9,7 @@ import simplejpeg
 
 from sluice.config.video import FrameSize, Region
 from sluice.images.decode import PixelDecoder
-from sluice.images.geometry import Fit, Pixels, apply_orientation
+from sluice.images.geometry import Fit, Pixels, apply_orientation, upright_size
 from sluice.images.header import BrokenImageError, ImageHeader
 from video.conversion.converted import Converted, broken_frame
 from video.conversion.decoded import FrameScaler, orientation_of
@@ -48,11 +48,14 @@ class PictureConverter:
         """
         if isinstance(image, EncodedImage):
             header = read_frame(image.data, self._max_pixels)
-            if self._fit(header.width, header.height, header.orientation).unchanged:
-                return Converted(image.data, (), header.width, header.height)
-            return Converted(_encoded(self._decoded(header)), (), header.width, header.height)
-        pixels = self._scaled(image.frame)
-        return Converted(_encoded(pixels), (), image.frame.width, image.frame.height)
+            stored = header.width, header.height, header.orientation
+            changed = not self._fit(*stored).unchanged
+            data = _encoded(self._decoded(header)) if changed else image.data
+            return Converted(data, (), *upright_size(*stored))
+        frame = image.frame
+        data = _encoded(self._scaled(frame))
+        size = upright_size(frame.width, frame.height, orientation_of(frame))
+        return Converted(data, (), *size)
 
     def _decoded(self, header: ImageHeader) -> Pixels:
         fit = self._fit(header.width, header.height, header.orientation)
@@ -85,8 +88,7 @@ class PictureConverter:
         """Maximum width and height of the stored image."""
         if self._size is None:
             return math.inf, math.inf
-        width, height = self._size.width, self._size.height
-        return (height, width) if orientation >= 5 else (width, height)
+        return upright_size(self._size.width, self._size.height, orientation)
 
 
 def _part(fit: Fit) -> tuple[int, int, int, int]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from sluice.config.tensors import TensorInput
 from sluice.config.video import Region
-from sluice.images.geometry import Fit, Part, Pixels, fit_part
+from sluice.images.geometry import Fit, Part, Pixels, fit_part, upright_size
 from sluice.images.header import BrokenImageError
 from sluice.images.image_decoder import ImageDecoder
 from sluice.images.normalize import DTYPES, keeps_pixels, normalizer
@@ -49,7 +49,8 @@ class TensorConverter:
             raise broken_frame(str(error)) from None
         if pixels is not buffer:
             self._normalize(pixels, out)
-        return Converted(_raw(out), self._image.shape, header.width, header.height)
+        size = upright_size(header.width, header.height, header.orientation)
+        return Converted(_raw(out), self._image.shape, *size)
 
     def from_frame(self, frame: av.VideoFrame) -> Converted:
         """Convert a decoded frame. Raises FrameError."""
@@ -60,7 +61,8 @@ class TensorConverter:
         pixels = self._scaled(frame, part, fit.cropped(part))
         out = np.empty(self._image.shape, self._dtype)
         self._normalize(self._placement.place(pixels, orientation), out)
-        return Converted(_raw(out), self._image.shape, frame.width, frame.height)
+        size = upright_size(frame.width, frame.height, orientation)
+        return Converted(_raw(out), self._image.shape, *size)
 
     def _fit_region(self, width: int, height: int, orientation: int) -> Fit:
         part = region_part(self._region, width, height, orientation)

@@ -19,6 +19,7 @@ from video.conversion import FrameConverter
 from video.frame import DecodedImage, EncodedImage
 
 MAX_PIXELS = 1 << 22
+JPEG_INPUT = TensorInput(name="jpeg", datatype="BYTES", shape=(-1,))
 
 
 def of_frame(
@@ -186,6 +187,23 @@ def test_a_part_between_pixels_is_scaled_like_that_of_a_picture(
         width=100, height=100, resize="crop", interpolation=interpolation, color=color
     )
     assert difference(of_frame(declared, decoded(image)), of_picture(declared, image)) <= 4
+
+
+@pytest.mark.parametrize("declared", [image_input(), JPEG_INPUT], ids=["tensor", "JPEG"])
+@pytest.mark.parametrize("region", [Region(), Region(width=0.25)])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        EncodedImage(encoded(gradient_image(60, 40), "JPEG", exif=exif(6))),
+        from_h264(gradient_image(60, 40), "display_orientation=insert:rotate=270"),
+    ],
+    ids=["JPEG", "H.264"],
+)
+def test_the_size_of_a_frame_is_that_of_the_whole_upright_frame(
+    declared: TensorInput, region: Region, frame: DecodedImage | EncodedImage
+) -> None:
+    converted = FrameConverter(declared, region, None, MAX_PIXELS).convert(frame)
+    assert (converted.width, converted.height) == (40, 60)
 
 
 def test_the_size_of_frames_may_change() -> None:
