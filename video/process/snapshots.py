@@ -23,22 +23,33 @@ MAX_SNAPSHOT: Final = 16 << 20
 
 
 class SnapshotWriter:
-    """Writes the snapshots of one worker. `take` returns the present one."""
+    """Writes the snapshots of one worker. `take` returns the present one.
 
-    def __init__(self, path: Path, take: Callable[[], WorkerSnapshot]) -> None:
+    While `hangs` is true, the worker is silent, although its event loop runs.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        take: Callable[[], WorkerSnapshot],
+        hangs: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._path = path
         self._take = take
+        self._hangs = hangs
         self._timer: asyncio.TimerHandle | None = None
         self._beats = 0
 
     def start(self) -> None:
         """Beat periodically on the running event loop, and write snapshots."""
+        self._timer = asyncio.get_running_loop().call_later(BEAT_INTERVAL, self.start)
+        if self._hangs():
+            return
         if self._beats % round(SNAPSHOT_INTERVAL / BEAT_INTERVAL) == 0:
             self.write()
         else:
             os.utime(self._path)
         self._beats += 1
-        self._timer = asyncio.get_running_loop().call_later(BEAT_INTERVAL, self.start)
 
     def write(self) -> None:
         """Write a snapshot now."""

@@ -11,6 +11,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -45,6 +46,13 @@ from video.streams.registry import StreamRegistry
 from video.streams.settings import StreamSettings
 
 log = logging.getLogger(__name__)
+
+MAX_SOURCE_END: Final = 5.0
+"""Seconds that a source may take to end. Then the worker is silent, and is replaced after the hang
+timeout."""
+
+_DRAWING_THREADS: Final = 1
+"""Threads that draw frames for people, so that they cannot take more than a core of the others."""
 
 _STATM: Final = Path("/proc/self/statm")
 
@@ -93,9 +101,10 @@ class Worker:
         self._settings = settings
         self._files = files
         self._latencies = Latencies()
-        self._uploads = Uploads(open_upload, self._latencies)
+        drawing = ThreadPoolExecutor(_DRAWING_THREADS, "draw")
+        self._uploads = Uploads(open_upload, self._latencies, drawing)
         self._watchers = Watchers(
-            settings.assignment, lambda worker: f"unix:{files.socket(worker)}"
+            settings.assignment, lambda worker: f"unix:{files.socket(worker)}", drawing
         )
         self._node = _node(settings.index)
         self._subscriber = Subscriber(
@@ -110,7 +119,9 @@ class Worker:
 
     async def run(self, lifeline: Connection) -> None:
         """Follow the config, serve, and drain. Raises OSError if an address is in use."""
-        snapshots = SnapshotWriter(self._files.snapshot(self._settings.index), self._snapshot)
+        snapshots = SnapshotWriter(
+            self._files.snapshot(self._settings.index), self._snapshot, self._has_hanging_source
+        )
         snapshots.start()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
@@ -201,6 +212,12 @@ class Worker:
         self._registry = StreamRegistry(parts, grace)
         self._uploads.registry = self._watchers.registry = self._registry
         return self._registry
+
+    def _has_hanging_source(self) -> bool:
+        """Whether the worker must be replaced: no thread can be stopped from outside."""
+        if self._registry is None:
+            return False
+        return self._registry.parts.threads.longest_hang(time.monotonic()) > MAX_SOURCE_END
 
     def _statuses(self) -> list[StreamStatus]:
         registry = self._registry

@@ -60,7 +60,7 @@ class Upload:
         source: FrameSource,
         queue: ByteQueue,
         caller: Metadata,
-        executor: Executor,
+        drawing: Executor,
     ) -> None:
         self.stream = stream
         self.bytes = queue
@@ -68,13 +68,13 @@ class Upload:
         """Set when the source has ended. None before the end of the video."""
         self._source = source
         self._caller = caller
-        self._executor = executor
+        self._drawing = drawing
 
     def annotated_frames(self) -> MjpegOutput:
         """An output for the annotated frames."""
         settings = self.stream.settings
         annotator = Annotator(settings.model, settings.region, settings.size)
-        return MjpegOutput(annotator, self._executor)
+        return MjpegOutput(annotator, self._drawing)
 
     async def run(self, outputs: Sequence[Output]) -> None:
         """Analyse the video to its end. The outputs get all events; the last one is a summary."""
@@ -106,16 +106,17 @@ class Uploads:
     """Accepts uploads, at most `maximum` at a time.
 
     `models` are those with video, and `maximum` is that of the config. `registry` lists the uploads
-    that are open; None until there is a config.
+    that are open; None until there is a config. `drawing` draws annotated frames.
     """
 
-    def __init__(self, open_source: OpenSource, latencies: Latencies) -> None:
+    def __init__(self, open_source: OpenSource, latencies: Latencies, drawing: Executor) -> None:
         self.registry: StreamRegistry | None = None
         self.models: Mapping[str, Model] = {}
         self.maximum = 0
         self.refused: Counter[str] = Counter()
         self._open_source = open_source
         self._latencies = latencies
+        self._drawing = drawing
         self._draining = False
         self._open: dict[Upload, str] = {}
         self._places = 0
@@ -207,7 +208,7 @@ class Uploads:
             raise refused_upload(error.reason, error.detail) from None
         parts = self._latencies.observing_uploads(registry.parts)
         stream = Stream(_settings(request, model), parts, upload=True)
-        return Upload(stream, source, queue, request.caller, parts.executor)
+        return Upload(stream, source, queue, request.caller, self._drawing)
 
     def _give_back_place(self, source_ended: asyncio.Event | None) -> None:
         """Give the place to another upload, when the thread of the source has ended."""

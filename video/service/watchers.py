@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Executor
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, Protocol
@@ -68,12 +69,13 @@ class WatchedStream:
 class Watchers:
     """Lets at most `maximum` clients watch at a time.
 
-    `peer` returns the address of another worker. `registry`: the streams of this worker; None until
-    there is a config. `streams`: all streams that are enabled.
+    `peer` returns the address of another worker. `drawing` draws annotated frames. `registry`: the
+    streams of this worker; None until there is a config. `streams`: all streams that are enabled.
     """
 
     assignment: Assignment
     peer: Callable[[int], str]
+    drawing: Executor
     registry: StreamRegistry | None = None
     streams: Mapping[str, WatchedStream] = field(default_factory=dict)
     maximum: int = 0
@@ -167,10 +169,7 @@ class Watchers:
         return self._frames(found)
 
     def _frames(self, stream: WatchedStream) -> MjpegOutput:
-        if self.registry is None:
-            raise RefusedError(503, VideoReason.NOT_READY, "the service has no config yet")
-        annotator = Annotator(stream.model, stream.region, stream.size)
-        return MjpegOutput(annotator, self.registry.parts.executor)
+        return MjpegOutput(Annotator(stream.model, stream.region, stream.size), self.drawing)
 
     async def _follow(self, peer: str, stream: str, output: WatchOutput) -> NoReturn:
         """Give the output what another worker has. If that worker ends, its successor is asked."""

@@ -76,8 +76,8 @@ async def service(answer: Answer | None = None, **video: object) -> AsyncIterato
         gateway = await stack.enter_async_context(gateway_server(answer))
         parts = await stack.enter_async_context(stream_parts(gateway.address))
         registry = StreamRegistry(parts, grace=1.0)
-        uploads = Uploads(open_lines, Latencies())
-        watchers = Watchers(Assignment(), lambda _: "unix:unused")
+        uploads = Uploads(open_lines, Latencies(), parts.executor)
+        watchers = Watchers(Assignment(), lambda _: "unix:unused", parts.executor)
         uploads.registry = watchers.registry = registry
         uploads.models = {"digits": jpeg_model(**video)}
         uploads.maximum = watchers.maximum = 2

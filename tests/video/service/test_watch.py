@@ -2,6 +2,7 @@
 
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from video.service.peers import serving_peers
 from video.service.watchers import WatchedStream, Watchers
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
+
+
+DRAWING = ThreadPoolExecutor(1)
 
 
 def watch(
@@ -93,7 +97,7 @@ async def test_a_stream_of_another_worker_is_forwarded_also_after_that_worker_ha
 ) -> None:
     stream, socket = "door", tmp_path / "peer"
     owner = next(n for n in range(2) if Assignment(n, 2).has(stream))
-    front = Watchers(Assignment(1 - owner, 2), lambda _: f"unix:{socket}", maximum=1)
+    front = Watchers(Assignment(1 - owner, 2), lambda _: f"unix:{socket}", DRAWING, maximum=1)
     front.change({stream: WatchedStream("digits", jpeg_model())})
     buffer = WatchBuffer()
     async with (
@@ -135,14 +139,13 @@ async def test_a_client_watches_annotated_frames() -> None:
 async def test_annotated_frames_of_another_worker_are_forwarded(tmp_path: Path) -> None:
     stream, socket = "door", tmp_path / "peer"
     owner = next(n for n in range(2) if Assignment(n, 2).has(stream))
-    front = Watchers(Assignment(1 - owner, 2), lambda _: f"unix:{socket}", maximum=1)
+    front = Watchers(Assignment(1 - owner, 2), lambda _: f"unix:{socket}", DRAWING, maximum=1)
     front.change({stream: WatchedStream("digits", jpeg_model())})
     async with (
         service() as running,
         camera(running, stream) as source,
         serving_peers(running.watchers, socket),
     ):
-        front.registry = running.registry
         frames = front.annotated_frames("digits", stream)
         async with front.watch("digits", stream, frames):
             watched = running.registry._cameras[stream]._watchers
