@@ -70,7 +70,7 @@ BASE: dict[str, Any] = {
             "video": {},
         }
     },
-    "video": {},
+    "video": {"gateway": {"tls": {}}},
     "videos": {
         "NAME": {
             "url": "rtsp://192.0.2.1/stream",
@@ -372,7 +372,7 @@ def test_envoy_gets_no_secret(tmp_path: Path) -> None:
     policies = snapshot.types[resource_types.POLICY].resources.values()
     assert any(SECRET.encode() in resource.body for resource in policies)
     for each in resource_types.ALL:
-        if each is not resource_types.POLICY:
+        if each not in (resource_types.POLICY, resource_types.VIDEO):
             for resource in snapshot.types[each].resources.values():
                 assert_hidden(resource.body.decode("latin-1"))
 

@@ -27,7 +27,7 @@ from protos.protection_pb2 import InspectResponse
 from sluice.certificates import make_certificates
 from sluice.cli.certs import PARTS
 from sluice.config import GatewayConfig, policy_document
-from sluice.contract.names import POLICY_TYPE_URL
+from sluice.contract.names import POLICY_TYPE_URL, VIDEO_TYPE_URL
 from sluice.contract.paths import (
     ADS_STREAM,
     CSDS_FETCH,
@@ -86,6 +86,7 @@ SNAPSHOT = Snapshot.of(
     {
         resource_types.CLUSTER: {"c": Resource.of(b"cluster")},
         resource_types.POLICY: {"p": Resource.of(b"policy")},
+        resource_types.VIDEO: {"v": Resource.of(b"video")},
         resource_types.VIRTUAL_SERVICE: {"n/v": Resource.of(b"routes")},
     },
     "v1",
@@ -102,7 +103,7 @@ def identity(folder: Path, **tokens: str) -> GatewayConfig:
             "certificate": str(folder / f"{name}.crt"),
             "private_key": str(folder / f"{name}.key"),
         }
-        for name in ("control-plane", "callout", "envoy")
+        for name in ("control-plane", "callout", "envoy", "video")
     }
     for name, file in tokens.items():
         named[name] = {"token_file": str(folder / file)}
@@ -125,7 +126,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("ca.crt", "ca.key"):
         (root / "expired" / name).write_bytes((root / name).read_bytes())
     make(root / "expired", NOW - timedelta(days=30))
-    for name in ("callout", "envoy"):
+    for name in ("callout", "envoy", "video"):
         (root / f"{name}.token").write_text(f"token-of-{name}-0123456789")
     (root / "wrong.token").write_text("a-wrong-token-0123456789")
     return root
@@ -300,43 +301,53 @@ def test_with_tls_the_server_for_istiod_takes_no_plain_text(folder: Path) -> Non
 CLUSTERS, EXTENSIONS = resource_types.CLUSTER.url, resource_types.EXTENSION.url
 
 
+TYPES = (CLUSTERS, POLICY_TYPE_URL, VIDEO_TYPE_URL)
+
+
+async def gets_only(server: Xds, credentials: ClientCredentials, allowed: str | None) -> None:
+    """Checks that a client gets resources of this type and of no other one."""
+    for type_url in TYPES:
+        asked = server.resources(credentials, type_url)
+        if type_url == allowed:
+            assert await asked == 1
+        else:
+            assert await is_refused(asked)
+
+
 @pytest.mark.parametrize(
-    ("part", "clusters", "policy"),
-    [("envoy", True, False), ("callout", False, True), ("o", False, True)],
+    ("part", "allowed"),
+    [
+        ("envoy", CLUSTERS),
+        ("callout", POLICY_TYPE_URL),
+        ("video", VIDEO_TYPE_URL),
+        ("o", POLICY_TYPE_URL),
+    ],
 )
-def test_a_part_gets_only_what_it_needs(
-    folder: Path, part: str, *, clusters: bool, policy: bool
-) -> None:
+def test_a_part_gets_only_what_it_needs(folder: Path, part: str, allowed: str) -> None:
     async def test() -> None:
         async with xds(identity(folder)) as server:
-            for type_url, allowed in ((CLUSTERS, clusters), (POLICY_TYPE_URL, policy)):
-                asked = server.resources(client(folder, part), type_url)
-                if allowed:
-                    assert await asked == 1
-                else:
-                    assert await is_refused(asked)
+            await gets_only(server, client(folder, part), allowed)
 
     asyncio.run(test())
 
 
 @pytest.mark.parametrize(
-    ("token", "clusters", "policy"),
-    [("envoy", True, False), ("callout", False, True), ("wrong", False, False)],
+    ("token", "allowed"),
+    [
+        ("envoy", CLUSTERS),
+        ("callout", POLICY_TYPE_URL),
+        ("video", VIDEO_TYPE_URL),
+        ("wrong", None),
+    ],
 )
-def test_a_token_is_the_simpler_choice(
-    folder: Path, token: str, *, clusters: bool, policy: bool
-) -> None:
+def test_a_token_is_the_simpler_choice(folder: Path, token: str, allowed: str | None) -> None:
     async def test() -> None:
-        tokens = identity(folder, envoy="envoy.token", callout="callout.token")
+        named = {part: f"{part}.token" for part in ("envoy", "callout", "video")}
+        tokens = identity(folder, **named)
         credentials = replace(client(folder), token_file=folder / f"{token}.token")
         async with xds(tokens) as server:
             assert await is_refused(server.resources(client(folder), CLUSTERS))
-            for type_url, allowed in ((CLUSTERS, clusters), (POLICY_TYPE_URL, policy)):
-                asked = server.resources(credentials, type_url)
-                if allowed:
-                    assert await asked == 1
-                else:
-                    assert await is_refused(asked)
+            await gets_only(server, credentials, allowed)
 
     asyncio.run(test())
 

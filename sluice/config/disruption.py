@@ -56,6 +56,12 @@ def _models(running: GatewayConfig, changed: GatewayConfig) -> Iterator[Disrupti
         )
 
 
+def _streams(running: GatewayConfig, changed: GatewayConfig) -> Iterator[Disruption]:
+    if running.videos and not changed.videos:
+        names = enumerated(list(running.videos), maximum=MAX_NAMES)
+        yield Disruption(("videos",), f"this change would stop every camera's stream ({names})")
+
+
 def _listener(running: GatewayConfig, changed: GatewayConfig) -> Iterator[Disruption]:
     for path, _, old, new in _listeners(running, changed):
         if old.address != new.address:
@@ -148,4 +154,4 @@ def _mesh(running: GatewayConfig, changed: GatewayConfig) -> Iterator[Disruption
         )
 
 
-_RULES: Final = (_models, _group_models, _listener, _tls, _credentials, _mesh)
+_RULES: Final = (_models, _streams, _group_models, _listener, _tls, _credentials, _mesh)

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from sluice.config.access import Access
-from sluice.config.addresses import is_local, is_loopback, split_host_port
+from sluice.config.addresses import connectable, is_local, is_loopback, split_host_port
 from sluice.config.assertion import MAX_ASSERTIONS, Assertion
 from sluice.config.auth import Auth
 from sluice.config.cors import Cors
@@ -42,6 +42,7 @@ from sluice.config.values import (
 )
 from sluice.config.video import MAX_STREAMS, Videos, VideoService
 from sluice.config.video_sinks import named
+from sluice.contract.paths import OIP_PREFIX, VIDEO_GRPC_PREFIX, VIDEO_OPERATION
 from sluice.near_names import did_you_mean
 
 MIN_STREAM_BUFFER = 1 << 14
@@ -412,6 +413,23 @@ class GatewayConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _paths_take_no_video(self) -> Self:
+        taken = tuple(
+            f"{OIP_PREFIX}{name}/{operation}"
+            for name, model in self.models.items()
+            if model.video is not None
+            for operation in (VIDEO_OPERATION, "versions")
+        )
+        if self.video is not None:
+            taken = (*taken, VIDEO_GRPC_PREFIX.rstrip("/"))
+        for name, model in self.models.items():
+            for index, path in enumerate(model.paths if taken else ()):
+                if any(f"{path}/".startswith(f"{each}/") for each in taken):
+                    message = "requests for the video service have this path: write another one"
+                    raise invalid(message, ("models", name, "paths", index))
+        return self
+
+    @model_validator(mode="after")
     def _addresses_are_free(self) -> Self:
         servers = Servers(
             self.listener.address,
@@ -421,6 +439,7 @@ class GatewayConfig(Strict):
             self.callout.addresses(),
             self.telemetry.metrics.address,
             None if self.mcp is None else self.mcp.address,
+            () if self.video is None else tuple(self.video.servers()),
         )
         check_addresses(servers, self._servers_on)
         for name, group in self.node_groups.items():
@@ -454,6 +473,20 @@ class GatewayConfig(Strict):
         if self.video is not None and self.identity is not None and self.identity.video is None:
             message = "the video service needs an identity too: write identity.video"
             raise invalid(message, ("identity", "video"))
+        return self
+
+    @model_validator(mode="after")
+    def _video_reaches_the_listener(self) -> Self:
+        if self.video is None or self.video.gateway.address is not None:
+            return self
+        at: KeyPath = ("video", "gateway")
+        host = connectable(split_host_port(self.listener.address)[0])
+        if is_loopback(host) and _is_reachable(self.video.http):
+            message = f"the service on another machine cannot reach {self.listener.address}: write "
+            raise invalid(f"{message}an address of the listener for it", (*at, "address"))
+        if (self.listener.tls is None) is not (self.video.gateway.tls is None):
+            has, remedy = ("no TLS", "remove") if self.listener.tls is None else ("TLS", "write")
+            raise invalid(f"the listener has {has}: {remedy} video.gateway.tls", (*at, "tls"))
         return self
 
     @model_validator(mode="after")
@@ -528,13 +561,18 @@ class GatewayConfig(Strict):
         address = self.control_plane.xds
         encrypted = self.identity is not None and self.identity.control_plane is not None
         if not encrypted and not is_local(split_host_port(address)[0]):
-            for path, version in self.referring_versions():
-                if version.needs_secrets:
-                    raise invalid(
-                        f"the control plane would send secrets to all who can reach {address}: "
-                        "write a loopback address in control_plane.xds",
-                        path,
-                    )
+            of_versions = (path for path, each in self.referring_versions() if each.needs_secrets)
+            of_streams = (
+                ("videos", name, *path)
+                for name, stream in self.videos.items()
+                for path, _ in stream.secret_values()
+            )
+            for path in chain(of_versions, of_streams):
+                raise invalid(
+                    f"the control plane would send secrets to all who can reach {address}: "
+                    "write a loopback address in control_plane.xds",
+                    path,
+                )
         return self
 
     @model_validator(mode="after")
@@ -556,6 +594,13 @@ class GatewayConfig(Strict):
                     message = "the resources of a mesh are no secrets, so they cannot have these "
                     message += "headers: remove them, or remove istio"
                     raise invalid(message, (*path, "headers_from_secret"))
+        return self
+
+    @model_validator(mode="after")
+    def _mesh_has_no_video(self) -> Self:
+        if self.istio is not None and self.video is not None:
+            message = "a mesh has no route to the video service: remove video, or remove istio"
+            raise invalid(message, ("video",))
         return self
 
     @model_validator(mode="after")

@@ -40,6 +40,8 @@ class Servers:
     workers: tuple[str, ...]
     metrics: str
     mcp: str | None = None
+    video: tuple[Named, ...] = ()
+    """Those of the video service; the last one is that of its metrics."""
     listener_path: KeyPath = ("listener", "address")
 
 
@@ -135,6 +137,10 @@ def _machines(servers: Servers) -> Iterator[list[Named]]:
     tcp = [each for each in servers.workers if not each.startswith("unix:")]
     callout: list[Named] = [(("callout", "address"), address) for address in tcp]
     callout.append((("telemetry", "metrics", "address"), servers.metrics))
+    video = list(servers.video)
+    with_envoy = all(is_local(split_host_port(each)[0]) for _, each in video[:-1])
+    if with_envoy:
+        envoy += video
     if is_local(split_host_port(servers.xds)[0]):
         yield [*envoy, *plane, *callout]
     elif all(is_local(split_host_port(each)[0]) for each in tcp):
@@ -142,3 +148,5 @@ def _machines(servers: Servers) -> Iterator[list[Named]]:
         yield plane
     else:
         yield from (envoy, plane, callout)
+    if not with_envoy:
+        yield video

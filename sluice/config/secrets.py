@@ -1,7 +1,7 @@
-"""Reads the secrets for model servers that a config names: certificates, keys and headers.
+"""Reads the secrets that a config names: for model servers, cameras and sinks of events.
 
-The control plane reads them and sends them to Envoy (SDS). They are in no policy, and no part of
-the version of a config: a secret changes without the config.
+The control plane reads them and sends them to Envoy (SDS), or to the video service. They are in no
+policy, and no part of the version of a config: a secret changes without the config.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,6 +17,7 @@ from sluice.config.gateway import GatewayConfig
 from sluice.config.models import Version
 from sluice.config.tls_files import MAX_PEM, TlsSection, tls_findings
 from sluice.config.upstream import SecretValue
+from sluice.config.video import VideoStream
 
 MAX_VALUE: Final = 8 << 10
 """Bytes of the value of a header. Servers accept few headers that are larger."""
@@ -35,7 +36,7 @@ ROOTS_VARIABLE: Final = "SSL_CERT_FILE"
 
 NO_SECRET_VARIABLE: Final = WarningKind(
     "no_secret_variable",
-    "The variable of `env` of a header is not set in the process of `sluice validate`.",
+    "The variable of `env` of a secret is not set in the process of `sluice validate`.",
     "set the variable for the control plane",
 )
 WARNINGS: Final = (NO_SECRET_VARIABLE,)
@@ -55,11 +56,13 @@ class VersionSecrets:
 class Secrets:
     """The secrets of all versions that have any, by model and version.
 
-    `system_roots`: the CA certificates of the system, if a version uses them.
+    `system_roots`: the CA certificates of the system, if a version uses them. `videos`: the values
+    by the names of streams and by their key paths below the stream, such as `credentials.password`.
     """
 
     versions: Mapping[tuple[str, str], VersionSecrets] = field(default_factory=dict, repr=False)
     system_roots: bytes | None = field(default=None, repr=False)
+    videos: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
 
 
 NO_SECRETS: Final = Secrets()
@@ -77,6 +80,9 @@ def secret_files(
         found |= dict.fromkeys(directory / name for name in names if name is not None)
         if _uses_system_roots(version) and (roots := system_roots_file(environment)) is not None:
             found[roots] = None
+    for stream in config.videos.values():
+        named = (value.file for _, value in stream.secret_values())
+        found |= dict.fromkeys(directory / name for name in named if name is not None)
     return list(found)
 
 
@@ -96,7 +102,12 @@ def read_secrets(
     versions = {
         (path[1], path[3]): reader.version(path, version) for path, version in _versions(config)
     }
-    return Secrets(versions, reader.roots), reader.findings
+    videos = {
+        name: values
+        for name, stream in config.videos.items()
+        if (values := reader.stream(("videos", name), stream))
+    }
+    return Secrets(versions, reader.roots, videos), reader.findings
 
 
 def _versions(config: GatewayConfig) -> Iterator[tuple[tuple[str, str, str, str], Version]]:
@@ -127,7 +138,7 @@ class _Reader:
         headers = {
             name: read
             for name, value in version.headers_from_secret.items()
-            if (read := self._header((*path, "headers_from_secret", name), value)) is not None
+            if (read := self._value((*path, "headers_from_secret", name), value)) is not None
         }
         tls = version.tls
         if tls is None:
@@ -143,6 +154,14 @@ class _Reader:
             private_key=self._content(tls.private_key),
             headers=headers,
         )
+
+    def stream(self, path: KeyPath, stream: VideoStream) -> dict[str, bytes]:
+        """The secrets of a stream, by their key paths. A secret with an error is missing."""
+        return {
+            ".".join(map(str, at)): read
+            for at, value in stream.secret_values()
+            if (read := self._value((*path, *at), value)) is not None
+        }
 
     def _read(self, file: Path) -> bytes:
         """The content of a file. Raises UnusableFileError; no other process could read it."""
@@ -174,8 +193,8 @@ class _Reader:
             message = f"the CA certificates of this system: {error}; write a file"
             self.findings.append(Finding(path, message))
 
-    def _header(self, path: KeyPath, value: SecretValue) -> bytes | None:
-        """The value of a header, with its prefix; None if it has an error."""
+    def _value(self, path: KeyPath, value: SecretValue) -> bytes | None:
+        """The value, with its prefix; None if it has an error."""
         if value.env is not None:
             found = self._environment.get(value.env)
             if found is None:

@@ -63,7 +63,7 @@ class UpstreamTls(Confidential):
 
 
 class SecretValue(Confidential):
-    """The value of a header. Set exactly one of `file` and `env`."""
+    """The value of a secret. Set exactly one of `file` and `env`."""
 
     file: FilePath | None = Field(
         None, description="File with the value in one line. New content takes effect at once."

@@ -1,10 +1,12 @@
 """The video service, and the streams that it pulls from cameras."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from sluice.config.addresses import split_url
+from sluice.config.errors import KeyPath
 from sluice.config.invalid import invalid
 from sluice.config.upstream import MAX_SECRET_HEADERS, SecretHeaders, SecretValue
 from sluice.config.values import (
@@ -98,6 +100,12 @@ class VideoService(Strict):
         """The address of every worker, from that of worker 0 (`http` or `grpc`)."""
         host, _, port = address.rpartition(":")
         return tuple(f"{host}:{int(port) + worker}" for worker in range(self.workers))
+
+    def servers(self) -> Iterator[tuple[KeyPath, str]]:
+        """The addresses of all servers, with their keys. Envoy connects to all but the last one."""
+        for key, first in (("http", self.http), ("grpc", self.grpc)):
+            yield from ((("video", key), address) for address in self.addresses(first))
+        yield ("video", "metrics"), self.metrics
 
     @model_validator(mode="after")
     def _ports_exist(self) -> Self:
@@ -206,6 +214,16 @@ class VideoStream(Confidential):
         (), max_length=8, description="Where events go. Clients can watch each stream, too."
     )
     enabled: Annotated[bool, Shown()] = True
+
+    def secret_values(self) -> Iterator[tuple[KeyPath, SecretValue]]:
+        """The secrets, with their key paths below the stream."""
+        if self.credentials is not None:
+            yield ("credentials", "password"), self.credentials.password
+        for name, value in self.headers_from_secret.items():
+            yield ("headers_from_secret", name), value
+        for index, sink in enumerate(self.sinks):
+            for path, value in sink.secret_values():
+                yield ("sinks", index, *path), value
 
 
 Videos = dict[Name, VideoStream]

@@ -1,11 +1,13 @@
 """Where the events of a video stream go: files, Redis Streams, webhooks and MQTT."""
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from sluice.config.addresses import is_host_port, split_url
+from sluice.config.errors import KeyPath
 from sluice.config.invalid import invalid
 from sluice.config.limit_backend import RedisUrl
 from sluice.config.upstream import SecretHeaders, SecretValue
@@ -223,6 +225,16 @@ class VideoSink(Strict):
         """The key that is set."""
         kinds = ("file", "redis", "webhook", "mqtt")
         return next(kind for kind in kinds if getattr(self, kind) is not None)
+
+    def secret_values(self) -> Iterator[tuple[KeyPath, SecretValue]]:
+        """The secrets, with their key paths below the sink."""
+        for kind in ("redis", "mqtt"):
+            section: RedisSink | MqttSink | None = getattr(self, kind)
+            if section is not None and section.password is not None:
+                yield (kind, "password"), section.password
+        if self.webhook is not None:
+            for name, value in self.webhook.headers_from_secret.items():
+                yield ("webhook", "headers_from_secret", name), value
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

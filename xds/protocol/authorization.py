@@ -7,7 +7,7 @@ version and report nothing. Health checks are open.
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Protocol
@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol
 import grpc
 import grpc.aio
 
-from sluice.contract.names import POLICY_TYPE_URL
-from sluice.contract.paths import ADS_SERVICE, CSDS_SERVICE
+from sluice.contract.names import POLICY_TYPE_URL, VIDEO_TYPE_URL
+from sluice.contract.paths import ADS_SERVICE, CSDS_SERVICE, VIDEO_REPORT_SERVICE
 from sluice.grpc_credentials import AuthContext, grpc_peer_names
 from sluice.printable import printable
 from xds.protocol.receiving import received
@@ -27,7 +27,7 @@ OPEN: Final = frozenset({"grpc.health.v1.Health"})
 """Services that everyone may use."""
 
 OWN_PACKAGE: Final = "sluice."
-"""Services of this package are for the callout. Others are for Envoy."""
+"""Services of this package are for the callout or the video service. Others are for Envoy."""
 
 LOG_INTERVAL: Final = 10.0
 """Seconds between two lines about refused clients: a stranger must not fill the log."""
@@ -40,9 +40,11 @@ class NodeRole(Enum):
     """What a client of the xDS port is."""
 
     ENVOY = "envoy"
-    """Gets all resources except for the policy, and reports what it saw."""
+    """Gets all resources that no other role gets, and reports what it saw."""
     CALLOUT = "callout"
     """Gets only the policy. Operators have this role too."""
+    VIDEO = "video"
+    """Gets only the config of the video service, and reports its streams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +140,22 @@ class _Check:
             yield yielded.pop()
 
     def allows(self, request: object, role: NodeRole) -> bool:
+        owner = _OWNERS.get(getattr(request, "type_url", ""))
         if self.service != ADS_SERVICE:
-            return getattr(request, "type_url", "") != POLICY_TYPE_URL or role is NodeRole.CALLOUT
-        is_policy = getattr(request, "type_url", "") == POLICY_TYPE_URL
-        return is_policy is (role is NodeRole.CALLOUT)
+            return owner in (None, role)
+        return (owner or NodeRole.ENVOY) is role
+
+
+_OWNERS: Final[Mapping[str, NodeRole]] = {
+    POLICY_TYPE_URL: NodeRole.CALLOUT,
+    VIDEO_TYPE_URL: NodeRole.VIDEO,
+}
+"""Types that only one role gets. All other types are for Envoy."""
 
 
 def _role_of(service: str) -> NodeRole:
+    if service == VIDEO_REPORT_SERVICE:
+        return NodeRole.VIDEO
     # Operators have the role of the callout. What each client has is for operators (CSDS).
     is_own = service.startswith(OWN_PACKAGE) or service == CSDS_SERVICE
     return NodeRole.CALLOUT if is_own else NodeRole.ENVOY

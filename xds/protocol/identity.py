@@ -38,7 +38,7 @@ def istiod_credentials(config: GatewayConfig, directory: Path) -> grpc.ServerCre
 
 
 class NodeIdentities:
-    """Knows Envoy and the callout by their certificates or tokens.
+    """Knows Envoy, the callout and the video service by their certificates or tokens.
 
     An operator may read the policy as the callout does, for `sluice explain`. `config` returns the
     config whose `control_plane.access` counts; it may be replaced.
@@ -58,6 +58,9 @@ class NodeIdentities:
             return None
         if self._identity.envoy.name in names:
             return NodeRole.ENVOY
+        video = self._identity.video
+        if video is not None and video.name in names:
+            return NodeRole.VIDEO
         certificates = self.config().control_plane.access.certificates
         operators = (each.name for each in certificates if each.role == "operator")
         is_callout = not names.isdisjoint((self._identity.callout.name, *operators))
@@ -83,8 +86,7 @@ def _tokens(
     identity: Identity, config: GatewayConfig, files: TokenFiles
 ) -> Iterator[tuple[NodeRole, str]]:
     """The roles and the SHA-256 of the tokens. A file that cannot be used has none."""
-    named = [(NodeRole.ENVOY, identity.envoy.token_file)]
-    named.append((NodeRole.CALLOUT, identity.callout.token_file))
+    named = [(NodeRole(key), each.token_file) for key, each in identity.clients.items()]
     for each in config.control_plane.access.tokens:
         if each.role == "operator" and each.sha256 is not None:
             yield NodeRole.CALLOUT, each.sha256

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from sluice.contract.names import POLICY_TYPE_URL, RUNTIME_TYPE_URL
+from sluice.contract.names import POLICY_TYPE_URL, RUNTIME_TYPE_URL, VIDEO_TYPE_URL
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,6 +113,7 @@ EXTENSION: Final = ResourceType(
     method="ExtensionConfigs",
 )
 POLICY: Final = ResourceType(POLICY_TYPE_URL, "policy", wildcard=True)
+VIDEO: Final = ResourceType(VIDEO_TYPE_URL, "videos", wildcard=True)
 RATE_LIMIT: Final = ResourceType(
     "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig",
     "rate_limits",
@@ -157,6 +158,7 @@ OWN: Final = (
     EXTENSION,
     ROUTE,
     POLICY,
+    VIDEO,
     RATE_LIMIT,
 )
 """The types of Envoys and workers, in push order, which is the order of the xDS protocol: CDS, EDS,

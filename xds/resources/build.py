@@ -48,6 +48,7 @@ from xds.resources.omitted_callout import EXT_PROC
 from xds.resources.policy import PolicyCache
 from xds.resources.proto_messages import serialized
 from xds.resources.rate_limit_config import rate_limit_configs
+from xds.resources.video_config import VideoConfigCache
 
 NO_KEY_SETS: Final[Mapping[str, KeySet]] = MappingProxyType({})
 
@@ -100,7 +101,7 @@ def _of_group(inputs: "_Inputs", group: NodeGroup) -> Snapshot:
         models = [each if each.table.name in served else not_served(each) for each in models]
     envoy = config.envoy.model_copy(update={"runtime": {**config.envoy.runtime, **group.runtime}})
     listener = group.listener_of(config.listener)
-    # The policy of the callout and the limits of other servers are not for Envoys.
+    # The configs of the callout, of the video service and of other servers are not for Envoys.
     config = config.model_copy(update={"listener": listener, "envoy": envoy, "node_groups": {}})
     own = replace(inputs, config=config, tokens=tokens, models=models)
     return Snapshot.of(
@@ -140,6 +141,7 @@ class _Inputs:
 
 _models, _callout_only_models = ModelCache(), ModelCache()
 _policies, _listener_cache = PolicyCache(), ListenerCache()
+_video_configs = VideoConfigCache()
 
 
 def _compile(inputs: _Inputs) -> Mapping[ResourceType, Resources]:
@@ -232,6 +234,12 @@ def _policy(inputs: _Inputs) -> Resources:
     return _policies.resources(inputs.policy, native, keep=inputs.keep)
 
 
+def _videos(inputs: _Inputs) -> Resources:
+    return _video_configs.resources(
+        inputs.config, inputs.secrets.videos, inputs.directory, keep=inputs.keep
+    )
+
+
 def _rate_limits(inputs: _Inputs) -> Resources:
     configs = rate_limit_configs(inputs.config.limits.domains)
     return {name: Resource.of(body) for name, body in configs.items()}
@@ -250,8 +258,13 @@ COMPILERS: Final[Mapping[ResourceType, Callable[[_Inputs], Resources]]] = {
     resource_types.EXTENSION: _extensions,
     resource_types.ROUTE: _routes,
     resource_types.POLICY: _policy,
+    resource_types.VIDEO: _videos,
     resource_types.RATE_LIMIT: _rate_limits,
 }
 """The compiler function of each resource type, which returns the resources by name."""
 
-_NOT_OF_ENVOYS: Final = (resource_types.POLICY, resource_types.RATE_LIMIT)
+_NOT_OF_ENVOYS: Final = (
+    resource_types.POLICY,
+    resource_types.VIDEO,
+    resource_types.RATE_LIMIT,
+)

@@ -7,6 +7,14 @@ from pydantic import BaseModel
 
 from sluice.config import GatewayConfig
 from sluice.config.gateway import Envoy
+from sluice.config.video import VideoService
+
+_OF_VIDEO: Final = tuple(
+    f"video.{field}"
+    for field in VideoService.model_fields
+    if field not in ("gateway", "max_uploads", "max_watchers")
+)
+"""Keys of the video service. A service that is new in the config has no processes yet."""
 
 RESTART_KEYS: Final = (
     "identity",
@@ -27,6 +35,7 @@ RESTART_KEYS: Final = (
     "telemetry.metrics",
     "telemetry.profile",
     "istio.mcp",
+    *_OF_VIDEO,
 )
 
 Section = TypeVar("Section", bound=BaseModel)
@@ -34,14 +43,23 @@ Section = TypeVar("Section", bound=BaseModel)
 
 def restart_required(config: GatewayConfig, started: GatewayConfig) -> tuple[str, ...]:
     """The keys that differ from the config that the processes were started with."""
-    return tuple(key for key in RESTART_KEYS if _value(config, key) != _value(started, key))
+    return tuple(
+        key
+        for key in RESTART_KEYS
+        if _is_kept(key, config, started) and _value(config, key) != _value(started, key)
+    )
 
 
 def with_started_values(config: GatewayConfig, started: GatewayConfig) -> GatewayConfig:
     """The config, but `RESTART_KEYS` have the values that the processes were started with."""
     for key in RESTART_KEYS:
-        config = _replaced(config, key.split("."), _value(started, key))
+        if _is_kept(key, config, started):
+            config = _replaced(config, key.split("."), _value(started, key))
     return config
+
+
+def _is_kept(key: str, config: GatewayConfig, started: GatewayConfig) -> bool:
+    return key not in _OF_VIDEO or not (config.video is None or started.video is None)
 
 
 def _value(config: GatewayConfig, key: str) -> object:

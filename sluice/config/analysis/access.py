@@ -75,6 +75,14 @@ def _key_without_models(config: GatewayConfig) -> Found:
             yield ("auth", "api_keys", index), message
 
 
+def _stream_without_credentials(config: GatewayConfig) -> Found:
+    for name, stream in config.videos.items():
+        public = config.models[stream.model].access.public
+        if stream.enabled and not public and not stream.headers_from_secret:
+            message = f"{stream.model} is not public, so that every frame is refused (401)"
+            yield ("videos", name), message
+
+
 def _may_match(rule: AllowRule, callers: Callers) -> bool:
     return (
         (not rule.groups or callers.may_have_group(rule.groups))
@@ -122,6 +130,14 @@ def _models(names: Sequence[str]) -> str:
 
 
 RULES = (
+    Rule(
+        WarningKind(
+            "stream_without_credentials",
+            "A stream of a camera has no `headers_from_secret`, and its model is not public.",
+            "set headers_from_secret, such as authorization, or access.public of the model",
+        ),
+        _stream_without_credentials,
+    ),
     Rule(
         WarningKind(
             "no_credentials",

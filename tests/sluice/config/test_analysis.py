@@ -51,6 +51,20 @@ def test_a_good_config_has_no_warning() -> None:
     assert found(auth=TOKENS) == []
 
 
+def test_streams_of_cameras_whose_frames_are_refused() -> None:
+    def of_stream(access: dict[str, object], **keys: object) -> list[str]:
+        grpc = {"v1": {**VERSION, "protocol": "grpc"}}
+        image = {"name": "image", "datatype": "BYTES", "shape": [1]}
+        watched = {"versions": grpc, "inputs": [image], "video": {}, "access": access}
+        stream = {"url": "rtsp://192.0.2.1/a", "model": "m", **keys}
+        return found(models={"m": watched}, video={}, videos={"door": stream})
+
+    assert of_stream({}) == ["stream_without_credentials videos.door"]
+    assert of_stream({}, enabled=False) == []
+    assert of_stream({}, headers_from_secret={"authorization": {"env": "A"}}) == []
+    assert of_stream({"public": True}) == []
+
+
 def test_every_rule_has_a_kind_of_its_own() -> None:
     codes = [rule.kind.code for rule in RULES]
     assert len(set(codes)) == len(codes)

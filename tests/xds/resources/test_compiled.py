@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.config import policy_document
+from sluice.config import GatewayConfig, policy_document
 from sluice.config.checked import LoadedConfig
 from sluice.config.load import loads
 from sluice.contract import names
@@ -33,9 +33,9 @@ istio: {hosts: [a.example], gateways: [g], mcp: {address: "127.0.0.1:6"}}
 ACCESS = "control_plane: {access: {tokens: [{name: a, role: reader, secret_file: b}]}}"
 
 
-def compiled(text: str) -> CompiledConfig:
+def compiled(text: str, started: GatewayConfig = STARTED) -> CompiledConfig:
     config = loads(text)
-    return compile_config(LoadedConfig(config, policy_document(config, HERE), HERE), STARTED)
+    return compile_config(LoadedConfig(config, policy_document(config, HERE), HERE), started)
 
 
 def test_the_runtime_of_envoy_changes_without_a_restart() -> None:
@@ -91,8 +91,31 @@ def test_listeners_of_node_groups_are_kept_beside_each_other() -> None:
 
 def test_every_key_that_needs_a_restart_is_detected() -> None:
     change = compiled(CHANGED)
-    assert change.restart_required == RESTART_KEYS
+    of_video = tuple(key for key in RESTART_KEYS if key.startswith("video."))
+    assert change.restart_required + of_video == RESTART_KEYS
     assert change.config == STARTED
+
+
+VIDEO = """
+video: {http: "127.0.0.1:1", grpc: "127.0.0.1:11", metrics: "127.0.0.1:22", workers: 3,
+  allow_insecure: true, drain_timeout: 1, hang_timeout: 2}
+"""
+
+
+def test_the_video_service_keeps_its_addresses_until_it_is_started_again() -> None:
+    started = loads("video: {}")
+    change = compiled(VIDEO, started)
+    of_video = tuple(key for key in RESTART_KEYS if key.startswith("video."))
+    assert set(change.restart_required) == set(of_video)
+    assert change.config == started
+    assert compiled("video: {max_uploads: 1, max_watchers: 2}", started).restart_required == ()
+
+
+@pytest.mark.parametrize(("text", "started"), [(VIDEO, "{}"), ("{}", VIDEO)])
+def test_a_video_service_is_added_and_removed_at_once(text: str, started: str) -> None:
+    change = compiled(text, loads(started))
+    assert change.restart_required == ()
+    assert change.config.video == loads(text).video
 
 
 def test_a_change_that_needs_a_restart_does_not_change_the_resources_of_envoy() -> None:
