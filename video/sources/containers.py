@@ -21,7 +21,7 @@ from video.sources.coded_video import (
     StreamFormat,
     open_analysis,
 )
-from video.sources.limits import ByteReader, LimitedReader, SourceLimits
+from video.sources.limits import MAX_FRAME_BYTES, ByteReader, LimitedReader, SourceLimits
 from video.sources.mp4 import MAX_SPOOL_BYTES, BoxReader
 from video.sources.sampling import Sampling
 
@@ -142,6 +142,9 @@ class ContainerSource:
         )
         for packet in self._packets(container, stream):
             reader.frame_ended()
+            if packet.size > MAX_FRAME_BYTES:
+                message = f"a frame is larger than {MAX_FRAME_BYTES >> 20} MiB"
+                raise SourceError(VideoReason.BROKEN_VIDEO, message)
             seconds = float(packet.time_base)
             encoded = EncodedPacket(
                 packet,

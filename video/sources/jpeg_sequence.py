@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-MAX_IMAGE_BYTES: Final = 32 << 20
+from video.sources.limits import MAX_FRAME_BYTES
 
 _START: Final = b"\xff\xd8"
 _END_MARKER: Final = b"\xff\xd9"
@@ -45,8 +45,8 @@ class JpegSplitter:
                 return
             size = self._find_end()
             if size is None:
-                if len(self._buffer) > MAX_IMAGE_BYTES:
-                    raise JpegError(f"an image is larger than {MAX_IMAGE_BYTES >> 20} MiB")
+                if len(self._buffer) > MAX_FRAME_BYTES:
+                    raise JpegError(f"an image is larger than {MAX_FRAME_BYTES >> 20} MiB")
                 return
             if size:
                 yield bytes(memoryview(self._buffer)[:size])

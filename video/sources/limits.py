@@ -7,8 +7,11 @@ from typing import Protocol
 from sluice.contract.video import VideoReason
 from video.source import SourceCounts, SourceError
 
-MAX_BYTES_WITHOUT_FRAME = 64 << 20
+MAX_BYTES_WITHOUT_FRAME = 32 << 20
 """Bytes after which the next frame must be complete. FFmpeg buffers an unfinished frame."""
+
+MAX_FRAME_BYTES = 16 << 20
+"""Bytes of an encoded frame."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,9 @@ MAX_SAMPLES: Final = 1_000_000
 MAX_FRAGMENTS: Final = 500_000
 """Samples and fragments of a video. The demuxer keeps about 50 bytes for each."""
 
+MAX_CHILDREN: Final = 1000
+"""Boxes in a box of the index."""
+
 MAX_SPOOL_BYTES: Final = 512 << 20
 """Bytes of a video whose index is at its end. It must be stored before it can be read."""
 
@@ -207,7 +210,11 @@ class BoxReader:
 
 def _children(data: bytearray, start: int, end: int) -> Iterator[tuple[int, int, int, bytes]]:
     """Each box between two positions: its start, the end of its header, its end, its type."""
+    count = 0
     while start + 8 <= end:
+        count += 1
+        if count > MAX_CHILDREN:
+            raise _broken(f"a box contains more than {MAX_CHILDREN} boxes")
         size, after = int.from_bytes(data[start : start + 4]), start + 8
         if size == 1:
             size, after = int.from_bytes(data[start + 8 : start + 16]), start + 16

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from video.sources.limits import MAX_FRAME_BYTES
+
 MAX_HEADER_BYTES: Final = 16 << 10
 """Bytes of the header of a part, and of what is before it."""
 
-MAX_PART_BYTES: Final = 32 << 20
 
 _DASHES: Final = b"--"
 
@@ -83,8 +84,8 @@ class MultipartParser:
         if end is None:
             end = buffer.find(self._delimiter, self._searched)
             if end < 0:
-                if len(buffer) > MAX_PART_BYTES:
-                    raise MultipartError(f"a part is larger than {MAX_PART_BYTES >> 20} MiB")
+                if len(buffer) > MAX_FRAME_BYTES:
+                    raise MultipartError(f"a part is larger than {MAX_FRAME_BYTES >> 20} MiB")
                 self._searched = max(0, len(buffer) - len(self._delimiter) + 1)
                 return None
         elif len(buffer) < end:
@@ -121,6 +122,6 @@ def _content_length(headers: dict[str, str]) -> int | None:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) <= 12):
         raise MultipartError(f"Content-Length {text[:20]!r} of a part is not a number")
-    if int(text) > MAX_PART_BYTES:
-        raise MultipartError(f"a part is larger than {MAX_PART_BYTES >> 20} MiB")
+    if int(text) > MAX_FRAME_BYTES:
+        raise MultipartError(f"a part is larger than {MAX_FRAME_BYTES >> 20} MiB")
     return int(text)

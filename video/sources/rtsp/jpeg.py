@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
-from video.sources.rtsp.nal_units import MAX_PICTURE_BYTES, Unit
+from video.sources.limits import MAX_FRAME_BYTES
+from video.sources.rtsp.nal_units import Unit
 from video.sources.rtsp.rtp import RtpPacket
 
 _LUMINANCE: Final = bytes.fromhex(
@@ -79,7 +80,7 @@ class JpegImages:
                 return False
             at += size
             self._head = _head(kind & 0x3F, 8 * width, 8 * height, tables, interval)
-        if offset != self._size or not self._head or offset + len(payload) > MAX_PICTURE_BYTES:
+        if offset != self._size or not self._head or offset + len(payload) > MAX_FRAME_BYTES:
             return False
         self._parts.append(payload[at:])
         self._size += len(payload) - at

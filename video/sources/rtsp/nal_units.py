@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from video.sources.limits import MAX_FRAME_BYTES
 from video.sources.rtsp.rtp import RtpPacket
 
-MAX_PICTURE_BYTES: Final = 16 << 20
 _START_CODE: Final = b"\0\0\0\1"
 
 
@@ -43,14 +43,14 @@ class NalUnits:
             yield self._finish()
 
     def _finish(self) -> Unit:
-        too_large = self._size > MAX_PICTURE_BYTES
+        too_large = self._size > MAX_FRAME_BYTES
         data = None if too_large else b"".join(self._parts)
         self._parts, self._size, self._in_fragment = [], 0, False
         return Unit(self._timestamp, data)
 
     def _append(self, *parts: bytes) -> None:
         self._size += sum(map(len, parts))
-        if self._size <= MAX_PICTURE_BYTES:
+        if self._size <= MAX_FRAME_BYTES:
             self._parts += parts
 
     def _h264(self, payload: bytes) -> None:
