@@ -123,7 +123,8 @@ class Chunks:
     def read(self, size: int, /) -> bytes:
         if self.closed:
             return b""
-        part = self._data[self._position :][: min(size, self._size)]
+        end = self._position + min(size, self._size)
+        part = self._data[self._position : end]
         self._position += len(part)
         return part
 

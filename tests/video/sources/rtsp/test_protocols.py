@@ -6,7 +6,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
 
@@ -126,6 +126,7 @@ def test_reports_have_the_length_that_they_say() -> None:
     assert is_bye(empty_report(1) + b"\x81\xcb\0\1\0\0\0\7")
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(0, 0xFFFF), st.integers(1, 20))
 def test_packets_that_are_a_little_out_of_order_come_in_order(
     shuffle: random.Random, first: int, span: int
@@ -177,6 +178,7 @@ def test_pictures_are_assembled(codec: str) -> None:
     assert len({each.timestamp for each in found}) == 30
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=30), st.booleans(), st.booleans())))
 @pytest.mark.parametrize("units", ["h264", "hevc", "jpeg"])
 def test_any_payloads_are_assembled(units: str, sent: list[tuple[bytes, bool, bool]]) -> None:
