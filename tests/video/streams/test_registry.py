@@ -172,9 +172,11 @@ async def test_uploads_are_in_the_snapshot_while_they_run() -> None:
 
 async def test_many_cameras_run_in_one_worker() -> None:
     async with running_registry() as (registry, cameras):
-        registry.apply({f"c{number}": cameras.configured(f"c{number}") for number in range(64)})
+        names = [f"c{number}" for number in range(64)]
+        registry.apply({name: cameras.configured(name, stall_timeout=60.0) for name in names})
         await until(lambda: len(cameras.sources) == 64)
         for source in cameras.sources:
-            source.deliver(*range(10))
-        await until(lambda: all(len(sink.texts()) == 10 for sink in cameras.sinks))
+            source.deliver(*range(5))
+        await until(lambda: all(len(sink.events) == 5 for sink in cameras.sinks))
+        assert {tuple(sink.texts()) for sink in cameras.sinks} == {(b"0", b"1", b"2", b"3", b"4")}
         assert len(registry.snapshot()) == 64
