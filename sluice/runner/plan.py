@@ -101,6 +101,33 @@ def callout(
     return ProcessSpec("callout", argv, listens, _environment(), timeout)
 
 
+def video_service(
+    config: GatewayConfig, directory: Path, folder: Path, followed: Path | None = None
+) -> ProcessSpec | None:
+    """The supervisor of the workers of the video service. None if the config has no `video`.
+
+    Arguments as in `callout`.
+    """
+    video = config.video
+    if video is None:
+        return None
+    sections = folder / "video.yaml"
+    content = _identity_sections(config, directory)
+    content["video"] = video.model_dump(mode="json", exclude_none=True)
+    content["telemetry"] = {
+        "metrics": {"allowed_hosts": list(config.telemetry.metrics.allowed_hosts)}
+    }
+    replace_file(sections, json.dumps(content).encode(), private=True)
+    argv = [
+        *_python("sluice.cli"), "video-service", str(sections),
+        "--xds", ",".join(config.control_plane.xds_addresses),
+    ]  # fmt: skip
+    if followed is not None:
+        argv += ["--follow-access", str(followed)]
+    listens = [*video.addresses(video.http), *video.addresses(video.grpc), video.metrics]
+    return ProcessSpec("video service", argv, listens, _environment(), video.drain_timeout + 3)
+
+
 def _identity_sections(config: GatewayConfig, directory: Path) -> dict[str, object]:
     """A config with the sections about identity and access, with absolute file names."""
     section = config.control_plane

@@ -19,7 +19,8 @@ from sluice.config.policy import jwks_files
 from sluice.demo import checkout_key_set
 from sluice.devkeys import ISSUER, DevKeyError, DevKeys
 from sluice.envoy_binary import NoEnvoyError
-from sluice.identity import callout_files, control_plane_files
+from sluice.extras import VIDEO_HINT, missing_for_video
+from sluice.identity import callout_files, control_plane_files, video_files
 from sluice.output import replace_file, write_error
 from sluice.runner import plan
 from sluice.runner.drain import drain_if_busy
@@ -74,13 +75,15 @@ class _Processes:
     """The processes of a gateway. `servers` are the processes that Envoy connects to."""
 
     models: ChildProcess | None
+    video: ChildProcess | None
     callout: ChildProcess
     control_plane: ChildProcess
     envoy: ChildProcess
 
     @property
     def servers(self) -> list[ChildProcess]:
-        return [*([self.models] if self.models else []), self.control_plane, self.callout]
+        optional = [each for each in (self.models, self.video) if each is not None]
+        return [*optional, self.control_plane, self.callout]
 
     def __iter__(self) -> Iterator[ChildProcess]:
         yield from self.servers
@@ -89,10 +92,12 @@ class _Processes:
     def in_stop_order(self) -> list[ChildProcess]:
         """The control plane comes first and ends its streams, so that no client loses a stream.
 
-        A process comes before those that handle its requests.
+        A process comes before those that handle its requests. The video service sends the frames of
+        its streams to Envoy, so it comes before Envoy.
         """
+        video = [self.video] if self.video else []
         last = [self.models] if self.models else []
-        return [self.control_plane, self.envoy, self.callout, *last]
+        return [self.control_plane, *video, self.envoy, self.callout, *last]
 
 
 async def up(options: UpOptions) -> None:
@@ -191,8 +196,13 @@ def _processes(
     except OSError as error:
         raise StartError(write_error(error)) from error
     followed = options.config if options.store is None else None
+    if config.video is not None and (missing := missing_for_video()):
+        packages = " and ".join(missing)
+        raise StartError(f"video: {packages} is not installed: {VIDEO_HINT}")
+    video = plan.video_service(config, options.directory, directory, followed)
     return _Processes(
         ChildProcess(models) if models else None,
+        ChildProcess(video) if video else None,
         ChildProcess(
             plan.callout(config, options.directory, options.transport, directory, followed)
         ),
@@ -268,6 +278,8 @@ def _addresses(options: UpOptions, config: GatewayConfig) -> Iterator[tuple[str,
     yield "callout", ", ".join(config.callout.addresses())
     metrics = config.telemetry.metrics.address
     yield "metrics", _url(metrics, _scheme(callout_files, config), path="/metrics")
+    if config.video is not None:
+        yield "video", _url(config.video.metrics, _scheme(video_files, config), path="/v1/videos")
     yield "Envoy admin", _url(config.envoy.admin)
     yield (
         "config",

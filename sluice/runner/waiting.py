@@ -107,6 +107,22 @@ def _names(config: GatewayConfig) -> Mapping[str, str]:
         config.telemetry.metrics.address: "metrics endpoint",
         config.envoy.admin: "admin interface",
         config.listener.address: "listener",
+        **_video_names(config),
+    }
+
+
+def _video_names(config: GatewayConfig) -> Mapping[str, str]:
+    video = config.video
+    if video is None:
+        return {}
+    servers = [(video.http, "HTTP"), (video.grpc, "gRPC")]
+    return {
+        video.metrics: "metrics endpoint",
+        **{
+            address: f"{kind} server of worker {index}"
+            for first, kind in servers
+            for index, address in enumerate(video.addresses(first))
+        },
     }
 
 
