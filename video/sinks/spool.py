@@ -19,6 +19,7 @@ class SpoolQueue:
         self.error = ""
         self._folder, self._max_size, self._max_events = folder, max_size, max_events
         self._log: SpoolLog | None = None
+        self._closed = False
         self._unwritten: deque[StoredEvent] = deque()
         self._unwritten_bytes = 0
 
@@ -38,6 +39,9 @@ class SpoolQueue:
         """Read what an earlier process has left. Blocks a thread. Raises OSError."""
         if self._log is None:
             self._log = SpoolLog(self._folder, self._max_size)
+        if self._closed:
+            # The sink stopped meanwhile.
+            self._log.close()
 
     def append(self, event: StoredEvent) -> None:
         """Add an event."""
@@ -68,6 +72,7 @@ class SpoolQueue:
 
     def close(self) -> None:
         """Close the log. What waits in it is for the next process."""
+        self._closed = True
         if self._log is not None:
             self._write()
             self._log.close()

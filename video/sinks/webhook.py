@@ -67,6 +67,8 @@ class WebhookTransport:
             # Its text could quote a secret.
             raise DeliveryError("a value of headers_from_secret is not valid in a header") from None
         except (OSError, h11.RemoteProtocolError) as error:
+            # The next attempt reads the file of `ca` again.
+            self._connection = None
             raise DeliveryError(f"{self._place}: {_cause(error)}") from None
         if not 200 <= answer.status < 300:
             wait = answer.status in (_TOO_MANY_REQUESTS, _UNAVAILABLE)

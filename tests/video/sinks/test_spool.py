@@ -143,6 +143,21 @@ def test_a_torn_end_loses_no_event_before_it(
     queue.close()
 
 
+def test_events_are_appended_after_a_segment_that_was_torn_at_its_begin(tmp_path: Path) -> None:
+    queue = opened(tmp_path)
+    while len(segments(tmp_path)) < 2:
+        queue.append(stored(queue.waiting, 1000))
+    count = queue.waiting - 1
+    queue.close()
+    os.truncate(segments(tmp_path)[-1], 5)
+
+    queue = opened(tmp_path)
+    assert queue.waiting == count
+    queue.append(stored(count))
+    queue.close()
+    assert numbers(opened(tmp_path)) == list(range(count + 1))
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_give_records_or_an_end(tmp_path_factory: Any, content: bytes) -> None:
     path = tmp_path_factory.mktemp("records") / "file"
@@ -284,3 +299,10 @@ def test_no_event_is_lost_if_the_process_is_killed(tmp_path: Path) -> None:
     assert server.frames[: last + 1] == list(range(last + 1))
     repeated = [frame for each in server.requests for frame in each.frames]
     assert len(repeated) - len(set(repeated)) <= 10
+
+
+def test_a_spool_that_is_opened_after_its_end_is_free_for_the_next_process(tmp_path: Path) -> None:
+    queue = SpoolQueue(tmp_path, MIN_SIZE, 10)
+    queue.close()
+    queue.open()
+    SpoolLog(tmp_path, MIN_SIZE).close()

@@ -146,17 +146,18 @@ def test_events_wait_for_a_server_that_is_down() -> None:
 
 
 def test_a_connection_that_the_server_has_closed_is_opened_again_without_an_error() -> None:
-    async def run() -> None:
-        (port,) = free_ports(1)
-        async with running(config(f"http://127.0.0.1:{port}/")) as sink:
-            for number in (0, 1):
-                with web_server(port):
-                    put(sink, number)
-                    await delivered(sink, number + 1)
-                    await until(lambda: sink.status().waiting == 0)
-            assert sink.status().error == ""
+    async def run(server: WebServer) -> None:
+        async with running(config(server.url)) as sink:
+            for number in range(3):
+                put(sink, number)
+                await until(lambda: sink.status().error or not sink.status().waiting)
+                assert sink.status().error == ""
 
-    asyncio.run(run())
+    with web_server() as server:
+        server.closes = True
+        asyncio.run(run(server))
+    assert [each.frames for each in server.requests] == [[0], [1], [2]]
+    assert len({each.connection for each in server.requests}) == 3
 
 
 def test_a_server_that_does_not_answer_is_an_error_after_the_timeout() -> None:

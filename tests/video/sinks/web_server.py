@@ -30,6 +30,8 @@ class WebServer:
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     requests: list[Received] = field(default_factory=list)
     body: bytes = b""
+    closes: bool = False
+    """Whether it closes the connection after each answer, which does not say so."""
     silent: threading.Event = field(default_factory=threading.Event)
     """While it is set, requests get no answer."""
 
@@ -66,6 +68,7 @@ def web_server(port: int = 0) -> Iterator[WebServer]:
             self.end_headers()
             if status != 204:
                 self.wfile.write(state.body)
+            self.close_connection = state.closes
 
         def log_message(self, *_: object) -> None:
             """Requests are in `state`."""
