@@ -9,7 +9,7 @@ STARTED := $(shell date +%s)
 
 PROTO_SOURCES := $(sort $(wildcard protos/*.proto))
 
-.PHONY: install peers run test test-docker test-mesh mesh-tools lint types protos protos-check docs h2spec fuzz bench-gateway bench-callout bench-convert bench-telemetry lock clean images sbom package release-notes
+.PHONY: install peers run test test-docker test-mesh mesh-tools lint types protos protos-check docs h2spec fuzz bench-gateway bench-callout bench-convert bench-telemetry bench-video lock clean images sbom package release-notes
 
 install: $(STAMP)
 
@@ -122,6 +122,11 @@ bench-convert: install
 bench-telemetry: install
 	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
 	$(BIN)/python -m bench.telemetry $(ARGS)
+
+# Measures the video service: uploads beside the bare decoder, and cameras. GStreamer serves as cameras.
+bench-video: install
+	@$(BIN)/python -m tests.integration.rtsp_camera || { apt-get update -qq && apt-get install -y -qq --no-install-recommends gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good python3-gi; }
+	$(BIN)/python -m bench.video $(ARGS)
 
 # Pins all dependencies of the product and of its tests, with hashes, and those of the images: the
 # packages that are in both have the same versions.

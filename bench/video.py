@@ -1,0 +1,166 @@
+"""Measures the video service: uploads of MJPEG and H.264, and cameras that it pulls.
+
+Uploads arrive as fast as the service takes them. Their rate is frames per CPU second of the
+processes of the video service, which includes what these spend on HTTP, gRPC and events. The bare
+decoder is PyAV alone, with the same film, on one thread. Cameras are RTSP servers of GStreamer on
+this machine. The model responds at once (bench.grpc_sink).
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.processes import cpu_seconds, free_port, local_address, serving
+from bench.video_cameras import measure_cameras
+from bench.video_films import Film, bare_decoder, multipart, repeated, short_film
+from bench.video_gateway import VideoGateway, VideoModel, video_gateway
+from bench.video_upload import Upload, upload
+from protos.inference_pb2 import ModelInferResponse
+
+SIDE = 224
+TENSOR = {
+    "name": "image", "datatype": "UINT8", "shape": [-1, SIDE, SIDE, 3],
+    "image": {"width": SIDE, "height": SIDE},
+}  # fmt: skip
+JPEG = {"name": "picture", "datatype": "BYTES", "shape": [-1]}
+
+MJPEG_AIM = 800.0
+SAMPLED_AIM, EVERY_AIM = 0.7, 0.4
+"""Aims: frames per CPU second, and shares of the rate of the bare decoder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """An upload. `bare`: the rate of the bare decoder; None: there is none. `aim`: as a rate."""
+
+    name: str
+    model: str
+    film: Film
+    query: str
+    bare: float | None
+    aim: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One upload: frames per second, and frames per CPU second of the video service."""
+
+    rate: float
+    core_rate: float
+    upload: Upload
+
+
+def main() -> None:
+    """Run all scenarios, and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--match", default="", help="only uploads whose name contains this")
+    parser.add_argument("--cameras", type=int, nargs="*", default=[1, 2, 4, 8, 10, 12, 16, 24, 32])
+    parser.add_argument("--seconds", type=float, default=15, help="seconds of cameras")
+    parser.add_argument(
+        "--profile", type=Path, metavar="FILE", help="profile of the worker (py-spy, speedscope)"
+    )
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as name, ExitStack() as stack:
+        directory = Path(name)
+        film = short_film(directory, 640, 480)
+        address = stack.enter_context(model_server(directory))
+        models = {"tensor": VideoModel(TENSOR, address), "jpeg": VideoModel(JPEG, address)}
+        gateway = stack.enter_context(video_gateway(directory / "gateway", models))
+        if options.profile is not None:
+            stack.enter_context(profiled(gateway, options.profile))
+        uploads = [each for each in scenarios(directory, film) if options.match in each.name]
+        measure_uploads(gateway, uploads, options.rounds)
+        measure_cameras(gateway, film, options.cameras, options.seconds)
+
+
+@contextmanager
+def model_server(directory: Path) -> Iterator[str]:
+    """A model server that responds at once. Yields its address."""
+    response = ModelInferResponse(model_name="m", model_version="1")
+    response.outputs.add(name="scores", datatype="FP32", shape=[1, 10])
+    response.raw_output_contents.append(np.arange(10, dtype=np.float32).tobytes())
+    file = directory / "response"
+    file.write_bytes(response.SerializeToString())
+    address = local_address(free_port())
+    with serving([sys.executable, "-m", "bench.grpc_sink", address, str(file)], address):
+        yield address
+
+
+@contextmanager
+def profiled(gateway: VideoGateway, file: Path) -> Iterator[None]:
+    """Profile the worker of the video service, with native frames, while the block runs."""
+    worker = max(gateway.processes["video"], key=cpu_seconds)
+    argv = ["py-spy", "record", "--pid", str(worker), "--native", "--threads", "--rate", "200"]
+    argv += ["--format", "speedscope", "--output", str(file)]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.send_signal(2)
+            process.wait()
+
+
+def scenarios(directory: Path, film: Path) -> Iterator[Scenario]:
+    """The uploads. The films are made as they are needed."""
+    mjpeg = multipart("MJPEG 640x480", film, directory / "mjpeg", 20)
+    yield Scenario("MJPEG 640x480, passed through", "jpeg", mjpeg, "", None, MJPEG_AIM)
+    for width, height, times in ((640, 480, 20), (1280, 720, 8)):
+        source = film if width == 640 else short_film(directory, width, height)
+        video = repeated(f"H.264 {width}x{height}", source, directory / f"{width}.ts", times)
+        bare = statistics.median(bare_decoder(video.content) for _ in range(3))
+        sampled, every = f"{video.name}, 5 frames/s", f"{video.name}, every frame"
+        yield Scenario(sampled, "tensor", video, "rate=5", bare, SAMPLED_AIM * bare)
+        yield Scenario(every, "tensor", video, "", bare, EVERY_AIM * bare)
+
+
+def measure_uploads(gateway: VideoGateway, uploads: Sequence[Scenario], rounds: int) -> None:
+    """Run the rounds of all uploads in turn, and print the medians."""
+    found: dict[str, list[Measured]] = {each.name: [] for each in uploads}
+    for _ in range(rounds):
+        for each in uploads:
+            found[each.name].append(measure(gateway, each))
+    print(
+        f"{'upload':<34}{'frames/s':>10}{'a core':>9}{'bare':>8}{'ratio':>7}{'aim':>7}{'met':>5}"
+        f"{'p50 ms':>8}{'p99 ms':>8}  frames = results + drops + errors"
+    )
+    for each in uploads:
+        samples = found[each.name]
+        wall = statistics.median(sample.rate for sample in samples)
+        core = statistics.median(sample.core_rate for sample in samples)
+        latencies = [latency for sample in samples for latency in sample.upload.latencies]
+        p50, p99 = np.percentile(latencies, [50, 99])
+        bare = "" if each.bare is None else f"{each.bare:.0f}"
+        ratio = "" if each.bare is None else f"{core / each.bare:.2f}"
+        aim = f"{each.aim:.0f}" if each.bare is None else f"{each.aim / each.bare:.1f}"
+        counts = samples[-1].upload.counts
+        print(
+            f"{each.name:<34}{wall:>10.0f}{core:>9.0f}{bare:>8}{ratio:>7}{aim:>7}"
+            f"{'yes' if core >= each.aim else 'NO':>5}{p50:>8.1f}{p99:>8.1f}  {counts['frames']} = "
+            f"{counts['results']} + {sum(counts['drops'].values())} + "
+            f"{sum(counts['errors'].values())}",
+            flush=True,
+        )
+
+
+def measure(gateway: VideoGateway, scenario: Scenario) -> Measured:
+    """Send the film of a scenario once."""
+    before, began = gateway.cpu()["video"], time.monotonic()
+    ended = upload(gateway.listener, scenario.model, scenario.film, scenario.query)
+    seconds, cpu = time.monotonic() - began, gateway.cpu()["video"] - before
+    if ended.counts["received"] != scenario.film.frames:
+        raise RuntimeError(f"{scenario.name}: {ended.counts}, not {scenario.film.frames} frames")
+    return Measured(scenario.film.frames / seconds, scenario.film.frames / cpu, ended)
+
+
+if __name__ == "__main__":
+    main()
