@@ -58,11 +58,6 @@ class Slots:
         """Whether the source has ended and all frames are delivered or dropped."""
         return self._is_idle.is_set()
 
-    @property
-    def in_flight(self) -> int:
-        """Requests in flight."""
-        return len(self._tasks)
-
     def hold_up(self, *, held_up: bool) -> None:
         """Give no frame a slot, or do so again."""
         self._is_held_up = held_up
