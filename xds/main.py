@@ -28,6 +28,7 @@ from xds.envoys.load_reports import LoadReportReader
 from xds.envoys.observations import Observations
 from xds.envoys.reports import ReportService
 from xds.envoys.trials import TrafficTrials
+from xds.envoys.video_streams import VideoReportReader, VideoStreams
 from xds.envoys.worker_reports import WorkerReportReader
 from xds.events import Events
 from xds.istio.mcp import MAX_STREAMS, istiod_server
@@ -118,6 +119,7 @@ class _Xds:
     nodes: Nodes
     istiods: Nodes
     observations: Observations
+    videos: VideoStreams
     events: Events
     identities: NodeIdentities | None
 
@@ -171,9 +173,13 @@ def _create_xds(started: GatewayConfig, options: StartOptions) -> _Xds:
     nodes, observations = Nodes(time.time, events, (istiods,)), Observations()
     observations.expect(partial(reporting_nodes, nodes))
     identities = node_identities(served, directory)
-    readers = (LoadReportReader(), WorkerReportReader())
-    reports = [ReportService(observations, reader) for reader in readers]
-    services: list[Service] = [*reports, ClientStatusService(nodes)]
+    videos = VideoStreams()
+    services: list[Service] = [
+        ReportService(observations, LoadReportReader()),
+        ReportService(observations, WorkerReportReader()),
+        ReportService(videos, VideoReportReader()),
+        ClientStatusService(nodes),
+    ]
     server = XdsServer(
         nodes,
         served.control_plane.xds,
@@ -184,7 +190,7 @@ def _create_xds(started: GatewayConfig, options: StartOptions) -> _Xds:
     servers = [server]
     if served.mcp is not None:
         servers.append(istiod_server(istiods, served.mcp, istiod_credentials(served, directory)))
-    return _Xds(served, tuple(servers), nodes, istiods, observations, events, identities)
+    return _Xds(served, tuple(servers), nodes, istiods, observations, videos, events, identities)
 
 
 def _served(started: GatewayConfig, options: StartOptions) -> GatewayConfig:
@@ -230,6 +236,7 @@ async def _create_plane(
         endpoints,
         events,
         xds.istiods,
+        xds.videos,
     )
     if xds.identities is not None:
         xds.identities.config = lambda: state.config

@@ -15,6 +15,7 @@ from xds.canary.automation import DECISIONS
 from xds.envoys.configured import configure
 from xds.envoys.fleet import Fleet
 from xds.envoys.observations import Observations
+from xds.envoys.video_streams import VideoStreams
 from xds.envoys.warned import warned_by_envoys
 from xds.events import Events
 from xds.protocol.nodes import Nodes
@@ -46,6 +47,7 @@ class ControlPlaneState:
         endpoints: EndpointErrors | None = None,
         events: Events | None = None,
         istiods: Nodes | None = None,
+        videos: VideoStreams | None = None,
     ) -> None:
         self.source = source
         self.nodes = nodes
@@ -57,6 +59,8 @@ class ControlPlaneState:
         """What the Envoys see."""
         self.observations = observations or Observations()
         """What Envoys and workers saw of each version. Its clock is `time.monotonic`."""
+        self.videos = videos or VideoStreams()
+        """The streams of the video service. Their clock is `time.monotonic`."""
         self._observe(compiled)
         self._config_error: str | None = None
         self.changed_at = time.time()

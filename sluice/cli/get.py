@@ -10,6 +10,7 @@ from sluice.cli.endpoints import STYLES as ENDPOINT_STYLES
 from sluice.cli.gateway import gateway_options
 from sluice.cli.output import Block, Cell, Line, Row, Table, output_option, serialized, show
 from sluice.cli.status import breaker_blocks
+from sluice.cli.streams import stream_table
 
 View = Callable[[Data], Iterator[Block]]
 
@@ -29,6 +30,10 @@ def register(commands: Subcommands) -> None:
         lambda found: node_table(found["nodes"]),
     )  # fmt: skip
     _listing(shown, "endpoints", "the endpoints of the models, as each Envoy sees them", _endpoints)
+    _listing(
+        shown, "videos", "the streams of cameras, and uploads, as the video service reports them",
+        _videos,
+    )  # fmt: skip
     _listing(shown, "breakers", "the breakers that are not closed", _breakers)
 
 
@@ -102,6 +107,10 @@ def _endpoints(found: Data) -> Iterator[Block]:
             rows.append(Row((*cells, drains, state, seen["node"] or "-", seen["why"])))
     columns = ("MODEL/VERSION", "ADDRESS", "WEIGHT", "DRAIN", "STATE", "NODE", "WHY")
     yield Table(columns, rows)
+
+
+def _videos(found: Data) -> Iterator[Block]:
+    yield stream_table(found["streams"])
 
 
 def _breakers(found: Data) -> Iterator[Block]:

@@ -44,6 +44,7 @@ from sluice.cli.output import (
     show,
     terminal,
 )
+from sluice.cli.streams import stream_blocks
 from sluice.config.errors import Problem
 from sluice.http.client import NoAnswerError, Status, fetch_status, reading_status
 from sluice.http.credentials import Credentials, CredentialsError
@@ -179,6 +180,7 @@ def view(status: Status) -> Iterator[Block]:
     yield from node_blocks(status)
     yield from endpoint_blocks(status.get("envoys", []))
     yield from _traffic(status.get("traffic", []))
+    yield from stream_blocks(status.get("videos", []))
     yield from breaker_blocks(status["breakers"])
     yield from _callout_blocks(status["callout"])
 

@@ -73,7 +73,7 @@ class StateCollector(Collector):
                 "source",
                 {view.source: view.error is None for view in state.fleet.envoys},
             ),
-            *_traffic(state.observations),
+            *_traffic(state.observations, state.videos.refused),
             _canary_percents(state.config),
             _counter("sluice_xds_canary_decisions_total", "decision", state.canary_decisions),
             *(
@@ -92,7 +92,7 @@ def _sum(counts: Iterable[Counter[ResourceType]]) -> Counter[ResourceType]:
     return sum(counts, Counter())
 
 
-def _traffic(observations: Observations) -> Iterator[Metric]:
+def _traffic(observations: Observations, of_videos: Counter[str]) -> Iterator[Metric]:
     """What Envoys have counted, and how fresh the reports are. Workers export their own counts."""
     requests, errors = (
         CounterMetricFamily(name, HELP[name], labels=["model", "version"])
@@ -113,7 +113,9 @@ def _traffic(observations: Observations) -> Iterator[Metric]:
             ages[reporter.source] = max(age, ages.get(reporter.source, 0.0))
     yield _gauge("sluice_xds_reporters", "source", counts)
     yield _gauge("sluice_xds_report_age_seconds", "source", ages)
-    yield _counter("sluice_xds_reports_refused_total", "source", observations.refused)
+    yield _counter(
+        "sluice_xds_reports_refused_total", "source", {**observations.refused, **of_videos}
+    )
 
 
 def _canary_percents(config: GatewayConfig) -> Metric:

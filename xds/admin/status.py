@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from pydantic import BaseModel
 
@@ -17,6 +18,7 @@ from xds.admin.traffic import (
     version_traffic,
 )
 from xds.envoys.fleet import EndpointView, EnvoyView
+from xds.envoys.video_streams import StreamView
 from xds.protocol.client_streams import by_client
 from xds.protocol.nodes import Node, NodeKind, Nodes
 from xds.protocol.snapshot import Snapshot
@@ -24,6 +26,9 @@ from xds.protocol.stream import TypeState
 from xds.resources.envoy_versions import CALLOUT_ONLY, gets_native_routes, is_envoy
 from xds.rollout.stage import StageView
 from xds.state import ControlPlaneState
+
+MAX_STREAMS: Final = 100
+"""Streams of the video service in the status: cameras first. `GET /v1/videos` has all."""
 
 
 class TypeStatus(BaseModel):
@@ -93,7 +98,8 @@ class Status(BaseModel):
     is the address of the callout's status (`telemetry.metrics.address`), and `callout_tls` says
     whether it speaks TLS. For commands, `listener`
     and `xds` are the addresses of Envoy and of the xDS server, and `worker_addresses` those of the
-    workers. `traffic` has at most `MAX_TRAFFIC` versions, those with the most errors and requests.
+    workers. `traffic` has at most `MAX_TRAFFIC` versions, those with the most errors and requests,
+    and `videos` at most `MAX_STREAMS` streams of the video service, those of cameras first.
     """
 
     version: str | None
@@ -119,6 +125,7 @@ class Status(BaseModel):
     traffic: list[VersionTraffic]
     breakers: BreakersStatus
     reporters: list[ReporterStatus]
+    videos: list[StreamView]
 
 
 def status_of(state: ControlPlaneState, placement: PlacementCache | None = None) -> Status:
@@ -149,6 +156,7 @@ def status_of(state: ControlPlaneState, placement: PlacementCache | None = None)
         traffic=version_traffic(state.observations, now),
         breakers=breakers_status(state.served(), state.observations, now),
         reporters=reporters_status(state.observations, now),
+        videos=state.videos.views(now)[:MAX_STREAMS],
     )
 
 

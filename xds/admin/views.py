@@ -15,6 +15,7 @@ from xds.admin.placement import PlacementCache
 from xds.admin.status import NodeStatus, Status, node_statuses, status_of
 from xds.admin.traffic import Breakers, all_breakers
 from xds.envoys.endpoint_state import EndpointState
+from xds.envoys.video_streams import StreamView
 from xds.protocol.nodes import NodeKind, Nodes
 from xds.state import ControlPlaneState
 
@@ -77,6 +78,12 @@ class ModelEndpoints(BaseModel):
     endpoints: list[ModelEndpoint]
 
 
+class VideoViews(BaseModel):
+    """The streams of the video service, as its workers report them: cameras, then uploads."""
+
+    streams: list[StreamView]
+
+
 class Views:
     """The handlers."""
 
@@ -105,6 +112,11 @@ class Views:
                 "GET", "/v1/breakers", Role.READER,
                 "State of the breakers, as the workers report it", self._breakers, Breakers,
             ),
+            Operation(
+                "GET", "/v1/videos", Role.READER,
+                "Streams of the video service, as its workers report them", self._videos,
+                VideoViews,
+            ),
         )  # fmt: skip
 
     async def _status(self, _: Call) -> Status:
@@ -127,6 +139,9 @@ class Views:
                     )
                 )
         return ModelEndpoints(endpoints=list(_configured(config, seen)))
+
+    async def _videos(self, _: Call) -> VideoViews:
+        return VideoViews(streams=self._state.videos.views(time.monotonic()))
 
     async def _breakers(self, _: Call) -> Breakers:
         return all_breakers(self._state.served(), self._state.observations, time.monotonic())

@@ -13,7 +13,7 @@ from sluice.contract.traffic import REPORT_INTERVAL
 
 T = TypeVar("T")
 
-SourceName = Literal["worker", "envoy"]
+SourceName = Literal["worker", "envoy", "video"]
 
 SOURCES: Final[Sequence[SourceName]] = ("worker", "envoy")
 """The first that has reporters is the one of a window."""

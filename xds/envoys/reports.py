@@ -7,8 +7,9 @@ bounds, and a report that is not valid changes nothing and ends its stream.
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 import grpc
 import grpc.aio
@@ -17,8 +18,8 @@ from google.protobuf.message import DecodeError
 from protos.base_pb2 import Node
 from sluice.contract.traffic import REPORT_INTERVAL
 from sluice.printable import printable
-from xds.envoys.observations import MAX_REPORTERS, Observations
-from xds.envoys.reporters import Reporter, SourceName
+from xds.envoys.observations import MAX_REPORTERS
+from xds.envoys.reporters import SourceName
 from xds.protocol.nodes import MAX_NODE_TEXT
 from xds.protocol.reflection import Method, ServiceDescription
 from xds.protocol.shared_names import OverLimitError
@@ -51,7 +52,30 @@ class InvalidReportError(Exception):
     """A report that no Envoy and no worker sends."""
 
 
-class ReportReader(Protocol):
+class Leaving(Protocol):
+    """A stream of reports, as far as its protocol does not matter."""
+
+    def leave(self, now: float) -> None:
+        """The stream has ended."""
+
+
+Joined = TypeVar("Joined", bound=Leaving)
+"""What stands for one stream of reports."""
+
+Joins = TypeVar("Joins", bound=Leaving, covariant=True)
+Joining = TypeVar("Joining", bound=Leaving, contravariant=True)
+
+
+class Reporters(Protocol[Joins]):
+    """Keeps what the reports of a protocol say. `refused` counts streams, by source."""
+
+    refused: Counter[str]
+
+    def join(self, source: SourceName, node: str, now: float, /) -> Joins:
+        """A new stream of a node. Raises OverLimitError if there are too many."""
+
+
+class ReportReader(Protocol[Joining]):
     """Reads the reports of one protocol."""
 
     source: SourceName
@@ -67,7 +91,7 @@ class ReportReader(Protocol):
         Raises DecodeError; InvalidReportError if there is none.
         """
 
-    def read(self, reporter: Reporter, message: bytes, now: float) -> bytes | None:
+    def read(self, reporter: Joining, message: bytes, now: float) -> bytes | None:
         """Pass a message of the stream to the reporter. Returns the response, if there is one.
 
         Raises DecodeError, InvalidReportError or OverLimitError, and has then changed nothing.
@@ -80,13 +104,13 @@ class _Context(Protocol):
     async def write(self, message: bytes) -> None: ...
 
 
-class ReportService:
+class ReportService(Generic[Joined]):
     """The gRPC service of one protocol. `clock` returns monotonic seconds."""
 
     def __init__(
         self,
-        observations: Observations,
-        reader: ReportReader,
+        observations: Reporters[Joined],
+        reader: ReportReader[Joined],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._observations = observations
@@ -152,7 +176,7 @@ class ReportService:
         await context.abort(code, details)
 
     async def _read(self, messages: AsyncIterator[bytes], context: _Context) -> None:
-        reporter: Reporter | None = None
+        reporter: Joined | None = None
         allowance = _Allowance(self._clock())
         try:
             async for message in messages:

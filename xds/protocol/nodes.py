@@ -43,7 +43,7 @@ ENVOY_TYPES: Final = frozenset(
 )
 """Types to which only an Envoy subscribes. Other clients may know the name of a listener."""
 
-NodeKind = Literal["envoy", "callout", "istiod", "unknown"]
+NodeKind = Literal["envoy", "callout", "video", "istiod", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,8 @@ class Node:
         """The kind of node, derived from the types that the node has subscribed to."""
         if resource_types.POLICY in self.stream.types:
             return "callout"
+        if resource_types.VIDEO in self.stream.types:
+            return "video"
         if not self.stream.types.keys().isdisjoint(resource_types.ISTIO):
             return "istiod"
         separate = self.stream.types and not self.stream.aggregated

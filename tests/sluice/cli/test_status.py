@@ -32,6 +32,7 @@ from sluice.cli.endpoints import MAX_ROWS
 from sluice.cli.gateway import address_near
 from sluice.cli.output import plain
 from sluice.cli.status import view
+from sluice.cli.streams import stream_blocks
 from sluice.config import GatewayConfig
 from sluice.contract.traffic import latency_bin
 from sluice.http.client import Status, fetch_status
@@ -524,3 +525,31 @@ def test_a_loopback_address_belongs_to_the_host_of_the_control_plane(
     control_plane: str, address: str, url: str
 ) -> None:
     assert f"http://{address_near(control_plane, address)}" == url
+
+
+def stream(name: str, **fields: object) -> Status:
+    counts = {"drops": {"overload": 2, "sink": 1}, "errors": {"refused": 4}}
+    return {
+        "name": name, "model": "digits", "worker": "w", "upload": False, "state": "running",
+        "seconds": 1.0, "error": "", "frames_per_second": 29.97, "results_per_second": 5.0,
+        "p50": 12.4, "p99": 140.2, "counts": counts, "sinks": [], **fields,
+    }  # fmt: skip
+
+
+def test_streams_of_cameras_are_shown_with_what_is_wrong_with_them() -> None:
+    sink = {"name": "0-redis", "delivered": 1, "waiting": 9, "error": "unreachable"}
+    failing = stream("gate", state="waiting", error="the camera does not respond", sinks=[sink])
+    uploaded = stream("upload-1", upload=True, p50=0.0, p99=0.0)
+    lines = list(plain(stream_blocks([uploaded, stream("door"), failing])))
+    assert lines[1].split() == ["videos", "as", "the", "video", "service", "reports", "them"]
+    shown = [" ".join(line.split()) for line in lines[3:]]
+    assert shown == [
+        "gate digits waiting 30.0 5.0 12 ms 140 ms 3 4",
+        "the camera does not respond",
+        "sink 0-redis, for which 9 events wait: unreachable",
+        "door digits running 30.0 5.0 12 ms 140 ms 3 4",
+        "upload-1 (upload) digits running 30.0 5.0 - - 3 4",
+    ]
+    many = list(plain(stream_blocks([stream(f"s{n}") for n in range(25)])))
+    assert many[-1] == "and 5 more: see sluice get videos"
+    assert list(stream_blocks([])) == []
