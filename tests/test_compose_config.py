@@ -7,18 +7,25 @@ from typing import Any
 import pytest
 import yaml
 
+from sluice.cli import parser
 from sluice.config.load import loads
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy" / "compose"
 TEXT = (FOLDER / "gateway.yaml").read_text()
 SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-PARTS = ("control-plane", "callout", "envoy", "prometheus")
+PARTS = ("control-plane", "callout", "envoy", "video", "prometheus")
 VOLUMES = ["state", *(f"{part}-identity" for part in PARTS)]
 TRACING = re.compile("^  # (tracing: .*)$", re.MULTILINE)
+VIDEO = re.compile("^( *)# (video: {.*)$", re.MULTILINE)
+WITH_VIDEO = VIDEO.sub(r"\1\2", TEXT)
 
 
-@pytest.mark.parametrize("text", [TEXT, TRACING.sub(r"  \1", TEXT)], ids=["as it is", "tracing"])
+@pytest.mark.parametrize(
+    "text",
+    [TEXT, TRACING.sub(r"  \1", TEXT), WITH_VIDEO],
+    ids=["as it is", "tracing", "video"],
+)
 def test_the_config_is_valid(text: str) -> None:
     assert set(loads(text).models) == {"sentiment", "digits", "echo"}
 
@@ -27,6 +34,23 @@ def test_the_line_about_tracing_switches_it_on() -> None:
     tracing = loads(TRACING.sub(r"  \1", TEXT)).telemetry.tracing
     assert tracing is not None
     assert tracing.otlp.address == "collector:4317"
+
+
+def test_the_lines_about_video_name_the_service_its_certificate_and_a_model() -> None:
+    config = loads(WITH_VIDEO)
+    assert config.video is not None
+    assert config.identity is not None
+    options = parser().parse_args(SERVICES["video"]["command"])
+    for address, listens in (
+        (config.video.http, options.http),
+        (config.video.grpc, options.grpc),
+        (config.video.metrics, options.metrics),
+    ):
+        assert listens == address.replace("video:", "0.0.0.0:")
+    assert config.video.gateway.address == "envoy:8080"
+    assert config.identity.video is not None
+    assert config.identity.video.certificate == "/run/sluice/identity/video.crt"
+    assert [name for name, model in config.models.items() if model.video] == ["digits"]
 
 
 def test_the_example_server_listens_on_the_endpoints_of_the_config() -> None:

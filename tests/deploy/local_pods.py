@@ -22,6 +22,7 @@ from tests.deploy.manifests import (
     PARTS,
     REDIS,
     ROOT,
+    VIDEO,
     Manifests,
     arguments,
     probes,
@@ -46,9 +47,10 @@ class LocalPods:
         self._folder = folder
         self._environment = environment or {}
         self._processes: dict[str, Process] = {}
-        self.ports = dict(
-            zip((8080, 8081, 9901, 9902, 18000, 6379, 28000, 28081), free_ports(8), strict=True)
-        )
+        self._has_video = any(each["metadata"]["name"] == VIDEO for each in manifests.workloads)
+        listening = (8080, 8081, 9901, 9902, 9903, 18000, 18200, 18240)
+        inside = (*listening, 6379, 28000, 28081)
+        self.ports = dict(zip(inside, free_ports(len(inside)), strict=True))
         """The port of this machine for each port of the manifests; 28000 and 28081 are those of the
         second control plane."""
         replicas = ", ".join(f"127.0.0.1:{self.ports[each]}" for each in (18000, 28000))
@@ -56,16 +58,17 @@ class LocalPods:
             **replaced,
             "[sluice-control-plane:18000]": f"[{replicas}]",
             "sluice-redis:6379": f"127.0.0.1:{self.ports[6379]}",
+            "sluice-video:18200": f"127.0.0.1:{self.ports[18200]}",
+            "sluice-video:18240": f"127.0.0.1:{self.ports[18240]}",
+            "sluice-gateway:80": f"127.0.0.1:{self.ports[8080]}",
+            "$(POD_INDEX)": "0",
             "/etc/sluice": f"{folder}/etc/sluice",
             "/etc/redis": f"{folder}/etc/redis",
             "/run/sluice": f"{folder}/run",
             "/tmp/envoy-sds": f"{folder}/envoy-sds",
             "/tmp/redis.conf": f"{folder}/redis.conf",
             "dir /data": f"dir {folder}/data\nport {self.ports[6379]}\nbind 127.0.0.1",
-            **{
-                f"0.0.0.0:{port}": f"0.0.0.0:{self.ports[port]}"
-                for port in (8080, 8081, 9901, 9902, 18000)
-            },
+            **{f"0.0.0.0:{port}": f"0.0.0.0:{self.ports[port]}" for port in listening},
         }
         for name in ("run", "data"):
             (folder / name).mkdir(parents=True)
@@ -75,7 +78,8 @@ class LocalPods:
     def _write_files(self) -> None:
         """Write what all containers mount. Parts of the same folder come together."""
         folders: dict[str, dict[str, bytes]] = {}
-        for workload, name in (*PARTS, (REDIS, "redis")):
+        video = ((VIDEO, "video"),) if self._has_video else ()
+        for workload, name in (*PARTS, *video, (REDIS, "redis")):
             pod = self.manifests.pod(workload)
             container = self.manifests.container(workload, name)
             for path, data in mounted_files(pod, container, self._contents).items():
@@ -113,13 +117,20 @@ class LocalPods:
         self._run_sluice("envoy", GATEWAY)
         for workload, name in PARTS:
             self.await_probe(workload, name, "readinessProbe")
+        if self._has_video:
+            self._run_sluice("video", VIDEO)
+            self.await_probe(VIDEO, "video", "readinessProbe")
 
     def _run_sluice(
         self, name: str, workload: str, suffix: str = "", more: Sequence[str] = ()
     ) -> None:
         container = self.manifests.container(workload, name)
         argv = [sys.executable, "-P", "-m", "sluice.cli", *arguments(container), *more]
-        environment = {each["name"]: self._text(each["value"]) for each in container.get("env", ())}
+        environment = {
+            each["name"]: self._text(each["value"])
+            for each in container.get("env", ())
+            if "value" in each
+        }
         self._run(f"{name}{suffix}", argv, {**environment, **self._environment})
 
     def _run(

@@ -23,6 +23,7 @@ COMPONENTS = sorted(path.name for path in (KUBERNETES / "components").iterdir())
 each_overlay = pytest.mark.parametrize("name", OVERLAYS)
 
 GATEWAY, CONTROL_PLANE, REDIS = "sluice-gateway", "sluice-control-plane", "sluice-redis"
+VIDEO = "sluice-video"
 """Names of workloads."""
 
 PARTS = ((CONTROL_PLANE, "control-plane"), (GATEWAY, "callout"), (GATEWAY, "envoy"))

@@ -7,11 +7,13 @@ from pathlib import Path
 import yaml
 
 from sluice.cli import parser
+from sluice.config import identity as identity_names
 from tests.deploy.manifests import (
     CONTROL_PLANE,
     GATEWAY,
     REDIS,
     ROOT,
+    VIDEO,
     Manifests,
     arguments,
     config_of,
@@ -34,7 +36,7 @@ STRANGER = Peer("a stranger", "default", {}, {"kubernetes.io/metadata.name": "de
 DNS = Peer("DNS", "kube-system", {}, {"kubernetes.io/metadata.name": "kube-system"})
 MODEL = Peer("a model", "models", {}, {"sluice-gateway/models": "true"})
 OUTSIDE = (CLIENT, METADATA, PRIVATE, MONITORING, STRANGER, DNS, MODEL)
-PORTS = (53, 443, 6379, 6443, 8000, 8080, 8081, 9101, 9901, 9902, 18000)
+PORTS = (53, 443, 6379, 6443, 8000, 8080, 8081, 9101, 9901, 9902, 9903, 18000)
 
 COMMON = {
     # Everybody is a client.
@@ -74,12 +76,16 @@ def test_network_policies_allow_what_the_config_needs_and_nothing_else(name: str
 
 
 def test_prometheus_scrapes_every_metrics_port_and_reaches_nothing_else(tmp_path: Path) -> None:
-    manifests = render(with_components(tmp_path, "production", "monitoring"))
+    manifests = render(with_components(tmp_path, "production", "monitoring", "video"))
     config = config_of(manifests)
     identity = config.identity
     assert identity is not None
     assert identity.control_plane is not None
-    names = {"sluice-callout": identity.callout.name, CONTROL_PLANE: identity.control_plane.name}
+    names = {
+        "sluice-callout": identity.callout.name,
+        CONTROL_PLANE: identity.control_plane.name,
+        VIDEO: identity_names.VIDEO,
+    }
     scraped: dict[str, tuple[str, int]] = {}
     for monitor in manifests.of_kind("PodMonitor"):
         selector = monitor["spec"]["selector"]
@@ -100,7 +106,7 @@ def test_prometheus_scrapes_every_metrics_port_and_reaches_nothing_else(tmp_path
     assert set(scraped) == {each["job_name"] for each in jobs}
     prometheus = replace(MONITORING, labels={"app.kubernetes.io/name": "prometheus"})
     policies = manifests.of_kind("NetworkPolicy")
-    for workload in (GATEWAY, CONTROL_PLANE, REDIS):
+    for workload in (GATEWAY, CONTROL_PLANE, REDIS, VIDEO):
         pod = pod_of(manifests, workload)
         reached = {port for port in PORTS if allows(policies, prometheus, pod, port)}
         clients = {8080} if workload == GATEWAY else set[int]()

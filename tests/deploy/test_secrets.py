@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sluice.config.identity import VIDEO
 from tests.deploy import cluster_files
 from tests.deploy.manifests import (
     CONTROL_PLANE,
@@ -94,13 +95,14 @@ def test_cert_manager_makes_what_create_secrets_makes(cluster: Contents, tmp_pat
     operators = {"sluice-ca", "sluice-operator"}
     assert set(made) == identities | operators
     for name, part in (
-        ("control-plane", identity.control_plane),
-        ("callout", identity.callout),
-        ("envoy", identity.envoy),
+        ("control-plane", identity.control_plane.name),
+        ("callout", identity.callout.name),
+        ("envoy", identity.envoy.name),
+        ("video", VIDEO),
     ):
         spec = made[f"sluice-{name}-identity"]
         # The first name is the name of the part.
-        assert spec["dnsNames"][0] == part.name
+        assert spec["dnsNames"][0] == part
         assert ("server auth" in spec["usages"]) is (name != "envoy")
         assert "client auth" in spec["usages"]
     (operator,) = config_of(manifests).control_plane.access.certificates

@@ -1,4 +1,6 @@
-"""The containers of the laptop overlay run as their manifests say, and work together."""
+"""The containers of the laptop overlay and of the component `video` run as their manifests say, and
+work together.
+"""
 
 import json
 import re
@@ -8,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from sluice.cli import main
+from tests import plain_http
 from tests.deploy import cluster_files
 from tests.deploy.local_pods import LocalPods, example_models, infer
-from tests.deploy.manifests import GATEWAY, overlay
-from tests.integration.gateway import eventually
+from tests.deploy.manifests import GATEWAY, ROOT, overlay
+from tests.deploy.video_component import with_video
+from tests.integration.gateway import PATIENCE, eventually
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,9 @@ def pods(
         f"port: {name} }} }}": f'endpoints: [{{ address: "127.0.0.1:{port}" }}]'
         for name, port in models.items()
     }
-    started = LocalPods(overlay("laptop"), folder, cluster, endpoints)
+    kustomization = folder / "kustomization"
+    kustomization.mkdir()
+    started = LocalPods(with_video(kustomization), folder, cluster, endpoints)
     try:
         started.start()
         yield started
@@ -55,12 +61,31 @@ def test_a_request_is_answered_by_the_version_of_its_group(
     assert (answer.status_code, answer.json()["model_version"]) == (200, "v2"), answer.text
 
 
+def test_a_film_is_analysed_by_the_video_service(
+    pods: LocalPods, certificates: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token = cluster_files.token(certificates, capsys)
+    options = "rate=1&region=0.2,0.075,0.6,0.8"
+    answer = plain_http.post(
+        f"http://127.0.0.1:{pods.ports[8080]}/v2/models/digits/video?{options}",
+        content=(ROOT / "examples/digits.mp4").read_bytes(),
+        headers={"authorization": f"Bearer {token}", "content-type": "video/mp4"},
+        timeout=PATIENCE,
+    )
+    assert answer.status_code == 200, answer.text
+    *results, end = map(json.loads, answer.text.splitlines())
+    outputs = [output for event in results for output in event["inference"]["outputs"]]
+    digits = [output["data"] for output in outputs if output["name"] == "label"]
+    assert (digits, end["end"]["reason"]) == ([[digit] for digit in range(10)], "")
+
+
 def test_prometheus_reads_all_metrics_with_its_token(pods: LocalPods) -> None:
     token = pods.secret("sluice-tokens", "prometheus")
     ca = pods.secret("sluice-callout-identity", "ca.crt").encode()
     for port, name, metric in (
         (9902, "sluice-callout", b"sluice_worker_up"),
         (8081, "sluice-control-plane", b"sluice_xds_nodes"),
+        (9903, "sluice-video", b"sluice_video_worker_up"),
     ):
         status, text = pods.get(port, "/metrics", tls=True, verified=(ca, name), token=token)
         assert (status, metric in text) == (200, True)
@@ -114,6 +139,6 @@ def test_pods_end_in_order_without_losing_the_request_that_is_open(
     assert infer(pods, cluster_files.token(certificates, capsys)).status_code == 200
     assert pods.probe(GATEWAY, "envoy", "livenessProbe") == 200
     assert pods.wait("envoy") == 0
-    for name in ("callout", "control-plane", "control-plane-second"):
+    for name in ("callout", "video", "control-plane", "control-plane-second"):
         pods.terminate(name)
         assert pods.wait(name) == 0, pods.log(name)

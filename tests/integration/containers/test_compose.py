@@ -1,4 +1,7 @@
-"""docker-compose.yml as it is, from `up` to `down`, after which nothing is left."""
+"""docker-compose.yml as it is, from `up` to `down`, after which nothing is left.
+
+With the profile `video`, which needs the lines of the config that are commented out.
+"""
 
 import json
 import os
@@ -20,6 +23,7 @@ from tests.integration.containers.engine import (
     PROMETHEUS,
     REDIS,
     SLUICE,
+    VIDEO,
     compose,
     connect,
 )
@@ -80,13 +84,18 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     images = {
         "SLUICE_IMAGE": SLUICE,
         "SLUICE_ENVOY_IMAGE": ENVOY,
+        "SLUICE_VIDEO_IMAGE": VIDEO,
         "SLUICE_EXAMPLES_IMAGE": EXAMPLES,
         "REDIS_IMAGE": REDIS,
         "PROMETHEUS_IMAGE": PROMETHEUS,
     }
     project = Project(folder, {**dict(zip(names, ports, strict=True)), **images})
     services = yaml.safe_load((folder / "docker-compose.yml").read_text())["services"]
-    left_out = {name for name, each in services.items() if "profiles" in each} | LEFT_OUT
+    config = folder / "deploy" / "compose" / "gateway.yaml"
+    config.write_text(config.read_text().replace("# video:", "video:"))
+    left_out = {
+        name for name, each in services.items() if each.get("profiles", ["video"]) != ["video"]
+    } | LEFT_OUT
     try:
         project("up", "--detach", "--no-build", *sorted(services.keys() - left_out))
         yield project
@@ -105,15 +114,18 @@ def is_ready(project: Project) -> bool:
         return False
 
 
+def token(project: Project) -> str:
+    """A token from a container, as the README says."""
+    command = ["sluice", "token", "--sub", "1234", "--group", "vip"]
+    return project("exec", "-T", "control-plane", *command).strip()
+
+
 def request_of_the_readme(project: Project) -> str:
-    """Send the request, with a token from a container. Returns the version that has answered."""
-    token = project(
-        "exec", "-T", "control-plane", *["sluice", "token", "--sub", "1234", "--group", "vip"]
-    )
+    """Send the request. Returns the version that has answered."""
     answer = plain_http.post(
         f"{project.gateway}/v2/models/sentiment/infer",
         content=(ROOT / "examples" / "sentiment.json").read_bytes(),
-        headers={"authorization": f"Bearer {token.strip()}", "content-type": "application/json"},
+        headers={"authorization": f"Bearer {token(project)}", "content-type": "application/json"},
     )
     assert answer.status_code == 200, answer.text
     return str(answer.json()["model_version"])
@@ -124,6 +136,21 @@ def test_the_request_of_the_readme_is_answered(project: Project) -> None:
     assert request_of_the_readme(project) == "v2"
 
 
+def test_a_film_is_analysed_through_envoy(project: Project) -> None:
+    answer = plain_http.post(
+        f"{project.gateway}/v2/models/digits/video?rate=1&region=0.2,0.075,0.6,0.8",
+        content=(ROOT / "examples" / "digits.mp4").read_bytes(),
+        headers={"authorization": f"Bearer {token(project)}", "content-type": "video/mp4"},
+        timeout=60,
+    )
+    assert answer.status_code == 200, answer.text
+    *results, end = map(json.loads, answer.text.splitlines())
+    outputs = [event["inference"]["outputs"] for event in results]
+    digits = [each["data"] for output in outputs for each in output if each["name"] == "label"]
+    assert digits == [[digit] for digit in range(10)]
+    assert end["end"]["reason"] == ""
+
+
 def test_an_edit_of_the_config_on_the_host_takes_effect(project: Project) -> None:
     file = project.folder / "deploy" / "compose" / "gateway.yaml"
     file.write_text(file.read_text().replace("value: vip, version: v2", "value: vip, version: v1"))
@@ -132,7 +159,12 @@ def test_an_edit_of_the_config_on_the_host_takes_effect(project: Project) -> Non
 
 def test_the_status_knows_all_parts(project: Project) -> None:
     status = json.loads(project("exec", "-T", "control-plane", "sluice", "status", "--json"))
-    assert sorted(node["kind"] for node in status["nodes"]) == ["callout", "callout", "envoy"]
+    assert sorted(node["kind"] for node in status["nodes"]) == [
+        "callout",
+        "callout",
+        "envoy",
+        "video",
+    ]
     assert status["callout"]["error"] is None
     assert status["error"] is None
 
@@ -144,6 +176,7 @@ def test_prometheus_scrapes_all_parts(project: Project) -> None:
         targets = plain_http.get(url).json()["data"]["activeTargets"]
         return sorted((each["scrapePool"], each["health"]) for each in targets) == [
             ("envoy", "up"), ("sluice-callout", "up"), ("sluice-control-plane", "up"),
+            ("sluice-video", "up"),
         ]  # fmt: skip
 
     eventually(up)
@@ -151,7 +184,7 @@ def test_prometheus_scrapes_all_parts(project: Project) -> None:
 
 def test_no_container_has_more_rights_than_it_needs(project: Project) -> None:
     containers = [each for each in project.objects() if hasattr(each, "exec_run")]
-    assert len(containers) == 7
+    assert len(containers) == 8
     for container in containers:
         settings = container.attrs["HostConfig"]
         assert settings["ReadonlyRootfs"]
