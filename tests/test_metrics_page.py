@@ -14,7 +14,9 @@ from extproc.telemetry.formats import json_line
 from extproc.telemetry.metrics import Family
 from extproc.telemetry.reports import ReportParser
 from sluice.config import GatewayConfig
+from sluice.config.video import VideoService
 from tests.extproc.telemetry.test_reports import report
+from video.process import catalog as video_catalog
 from xds.admin import metrics
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +35,12 @@ def test_every_family_of_the_control_plane_is_described(name: str) -> None:
     assert re.search(
         rf"^\| `{name}` \| \w+ \| .*\| {re.escape(metrics.HELP[name])} \|$", PAGE, re.M
     )
+
+
+@pytest.mark.parametrize("family", video_catalog.FAMILIES, ids=lambda family: family.name)
+def test_every_family_of_the_video_service_is_described(family: video_catalog.Family) -> None:
+    labels = ", ".join(f"`{label}`" for label in family.labels)
+    assert f"| `{family.name}` | {family.kind} | {labels} | {family.help} |" in PAGE
 
 
 def test_every_declared_metric_is_in_the_catalog() -> None:
@@ -61,6 +69,7 @@ def test_prometheus_scrapes_the_default_addresses() -> None:
     assert found == {
         ("/metrics", config.telemetry.metrics.address),
         ("/metrics", config.control_plane.http),
+        ("/metrics", VideoService().metrics),
         ("/stats/prometheus", config.envoy.admin),
     }
     assert all(urlsplit(f"//{target}").port for _, target in found)

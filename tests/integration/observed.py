@@ -17,16 +17,18 @@ from sluice.contract.paths import RATE_LIMIT
 from tests.integration.gateway import Config, Gateway, base_config, bearer, free_ports
 from tests.integration.traffic import meanwhile
 
-IMAGE = (Path(__file__).parents[2] / "examples/digit-7.png").read_bytes()
+EXAMPLES = Path(__file__).parents[2] / "examples"
+IMAGE = (EXAMPLES / "digit-7.png").read_bytes()
+FILM = (EXAMPLES / "digits.mp4").read_bytes()
 DOMAIN = "mesh"
 
 
 def config(directory: Path, key_set: str, redis: str) -> Config:
     """Models that answer, fail, convert, have copies and are limited; limits in Redis; two issuers,
-    of which one has no key set.
+    of which one has no key set; a camera that does not answer.
     """
     settings = base_config()
-    nothing, tensors = (f"127.0.0.1:{port}" for port in free_ports(2))
+    nothing, tensors, *video = (f"127.0.0.1:{port}" for port in free_ports(5))
     settings["telemetry"]["access_log"] = {"output": str(directory / "access.log")}
     settings["telemetry"]["reports"] = {"flush_interval": "0.2s"}
     settings["callout"]["copies"] = f"unix:{directory}/copies"
@@ -53,8 +55,13 @@ def config(directory: Path, key_set: str, redis: str) -> Config:
         "digits": {
             "versions": {"v1": {"protocol": "grpc", "endpoints": [{"address": tensors}]}},
             "inputs": [image],
+            "video": {"retries": 0},
         },
     }
+    settings["video"] = dict(zip(("http", "grpc", "metrics"), video, strict=True))
+    sink = {"file": {"path": str(directory / "events.ndjson")}}
+    camera = {"url": f"rtsp://{nothing}/", "model": "digits", "sinks": [sink]}
+    settings["videos"] = {"gate": camera}
     day = {"unit": "day", "requests_per_unit": 1}
     settings["limits"] = {
         "listener": None,
@@ -68,7 +75,9 @@ def config(directory: Path, key_set: str, redis: str) -> Config:
 
 @contextmanager
 def traffic(gateway: Gateway) -> Iterator[None]:
-    """Requests of all kinds in the block: admitted, failing, refused, limited and converted."""
+    """Requests of all kinds in the block: admitted, failing, refused, limited and converted; and
+    films.
+    """
 
     def send(stop: threading.Event) -> None:
         with gateway.client() as client, grpc.insecure_channel(_worker(gateway)) as channel:
@@ -78,7 +87,12 @@ def traffic(gateway: Gateway) -> Iterator[None]:
                 _requests(client, number)
                 _hit(channel)
 
-    with meanwhile(send):
+    def send_films(stop: threading.Event) -> None:
+        with gateway.client() as client:
+            while not stop.wait(2):
+                _films(client)
+
+    with meanwhile(send), meanwhile(send_films):
         yield
 
 
@@ -91,6 +105,13 @@ def _requests(client: httpx.Client, number: int) -> None:
     client.post("/v2/models/digits/infer", content=b"no image", headers=png)
     client.post("/v2/models/echo/infer", json={}, headers=bearer(exp=1))
     client.post("/v2/models/absent/infer", json={})
+
+
+def _films(client: httpx.Client) -> None:
+    """A film, of which the limit refuses most frames, and one that the video service refuses."""
+    mp4 = {"content-type": "video/mp4", **bearer("film")}
+    for options in ("rate=3&overload=drop", "rate=none"):
+        client.post(f"/v2/models/digits/video?{options}", content=FILM, headers=mp4, timeout=60)
 
 
 def _worker(gateway: Gateway) -> str:

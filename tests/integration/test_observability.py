@@ -37,14 +37,15 @@ RANGE = 30
 
 FAULTS = {
     "SluiceErrorBudgetBurn", "SluiceBreakerOpen", "SluiceEndpointsFail", "SluiceManyLimited",
-    "SluiceKeySetUnusable", "SluiceKeySetFetchFails",
+    "SluiceKeySetUnusable", "SluiceKeySetFetchFails", "SluiceVideoStreamDown",
 }  # fmt: skip
 """Alerts of what is wrong with the gateway of this test."""
 
 NO_FAULTS = {
     "SluiceJobMissing", "SluiceNoWorker", "SluiceMetricsTableFull", "SluiceTelemetryLost",
     "SluiceVersionsDiffer", "SluiceNodesReject", "SluiceConfigInError", "SluiceNoEnvoyConnected",
-    "SluiceEnvoyDisconnected", "SluiceCertificateExpires", "SluiceEnvoyHeap",
+    "SluiceEnvoyDisconnected", "SluiceCertificateExpires", "SluiceEnvoyHeap", "SluiceVideoNoWorker",
+    "SluiceVideoDisconnected", "SluiceVideoSinkBehind",
 }  # fmt: skip
 """Alerts of what works, however busy the machine is."""
 
@@ -102,6 +103,7 @@ def prometheus(gateway: Gateway, directory: Path) -> Iterator[Prometheus]:
     targets = {
         "sluice-callout": settings["telemetry"]["metrics"]["address"],
         "sluice-control-plane": settings["control_plane"]["http"],
+        "sluice-video": settings["video"]["metrics"],
         "envoy": settings["envoy"]["admin"],
     }
     for job in scraped["scrape_configs"]:

@@ -8,10 +8,10 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import DashboardLinkPlacement
 
-from deploy.grafana.source import canaries, control_plane, limits, models, overview, workers
+from deploy.grafana.source import canaries, control_plane, limits, models, overview, video, workers
 
 FOLDER = Path(__file__).parents[1] / "dashboards"
-BOARDS = (overview, models, canaries, limits, control_plane, workers)
+BOARDS = (overview, models, canaries, limits, control_plane, workers, video)
 
 
 def write(folder: Path) -> None:
