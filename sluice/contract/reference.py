@@ -12,6 +12,7 @@ from sluice.contract.reasons import (
     Reason,
     RefusalReason,
 )
+from sluice.contract.video import DropReason, VideoReason
 
 _HEAD = """# Reasons and errors
 
@@ -78,6 +79,14 @@ def reference() -> str:
             "connection before the response\nwas complete. `gateway_status`: the gateway answered "
             "for itself (`/v2`, `/v2/health/live`, `/v2/health/ready`). `cors_preflight`: Envoy "
             "answered the preflight of\na browser.",
+            "",
+            "## Video",
+            "",
+            "Why the video service refuses a call, ends a stream or has no result for a frame; and "
+            "why it drops a\nframe. [Video](../video.md#failures) explains each of them.",
+            "",
+            f"- {', '.join(f'`{reason}`' for reason in VideoReason)}",
+            f"- drops: {', '.join(f'`{reason}`' for reason in DropReason)}",
             "",
         ]
     )

@@ -38,6 +38,7 @@ NOT_CODE = {
     ("docs/architecture.md", f"{'':12}┌{'─' * 31} Envoy {'─' * 31}┐"): "a diagram",
     ("README.md", "client ──▶ Envoy ── ext_proc ──▶ callout workers (Python)      "
      "authentication, version, limits, tensors"): "a diagram",
+    ("docs/video.md", f"{'':12}┌{'─' * 9} Envoy {'─' * 9}┐"): "a diagram",
     ("docs/gateway-api.md", "client ──▶ Envoy (Envoy Gateway) ── ext_proc ──▶ callout workers "
      "◀── policy ── control plane of Sluice"): "a diagram",
     ("CONTRIBUTING.md", "breaker: ignore failures a client can cause alone"): "a commit message",
@@ -49,13 +50,16 @@ FOREIGN = {
         "docs/istio.md",
         "configSources:",
     ): "istiod's; tests/mesh/test_mcp.py starts it with these keys",
+    ("docs/kubernetes.md", "identity:"): "a part of one; tests/deploy/test_video.py checks it",
 }
-"""Blocks of `yaml` that are no config of a gateway."""
+"""Blocks of `yaml` that are no whole config of a gateway."""
 
 GENERATED = {"docs/reference/cli.md": "usage texts that test_reference compares with the parsers"}
 """Pages whose blocks are generated."""
 
 DOCKER = "needs Docker; tests/integration/containers/test_compose.py runs the compose file"
+
+CAMERA = "needs a camera; tests/integration/test_video_cameras.py watches one"
 
 LEFT_OUT = {
     ("README.md", "make run"): "installs packages; the test starts the gateway of this target",
@@ -66,6 +70,10 @@ LEFT_OUT = {
     ("docs/compose.md", "mkdir -p var/compose # git ignores var"): DOCKER,
     ("docs/compose.md", "docker compose build"): DOCKER,
     ("docs/compose.md", "docker compose --profile tracing up --detach --wait"): DOCKER,
+    ("docs/compose.md", "sed -i 's/# video:/video:/' deploy/compose/gateway.yaml"): DOCKER,
+    ("docs/video.md", "export SLUICE_TOKEN=$TOKEN SLUICE_CAMERA_PASSWORD=..."): CAMERA,
+    ("docs/video.md", 'curl -N -H "Authorization: Bearer $TOKEN" '
+     "http://127.0.0.1:8080/v2/models/digits/video/door"): CAMERA,
     ("docs/get-started.md", "python3 -m venv sluice-env"): "installs packages",
     ("docs/gateway-api.md",
      "sluice export gateway-api gateway.yaml --listener http --conversion > objects.yaml"):
@@ -320,6 +328,7 @@ RUNS = {
     "docs/security.md",
     "examples/README.md",
     "docs/configure.md",
+    "docs/video.md",
 }
 
 
@@ -425,6 +434,14 @@ def test_the_blocks_about_commands_work(reader: Reader) -> None:
     ]
     contexts = yaml.safe_load((folder / "sluice" / "contexts.yaml").read_text())
     assert contexts["current"] == "production"
+
+
+def test_the_blocks_about_video_work(reader: Reader) -> None:
+    work = reader.folder / "demo"
+    with shell(work, {**reader.environment, **gateway_of(work)}) as session:
+        session.run(f"ln -s {ROOT / 'examples'} examples")
+        session.start("sluice up gateway.yaml --demo", "Sluice is ready.")
+        run_page("docs/video.md", session, reader, nothing)
 
 
 def gateway_of(folder: Path) -> Mapping[str, str]:
