@@ -53,7 +53,8 @@ class Annotator:
     def _found_boxes(self, event: pb.AnalysisResult, pixels: Pixels) -> list[Box]:
         if self._boxes is None or not event.HasField("inference"):
             return []
-        width, height = _upright_size(event, pixels)
+        height, width = pixels.shape[:2]
+        width, height = event.width or width, event.height or height
         area = input_area(self._image, self._region, self._size, width, height)
         return find_boxes(event.inference, self._boxes, area, self._outputs)
 
@@ -63,13 +64,3 @@ class Annotator:
             return None
         right, bottom = region.left + region.width, region.top + region.height
         return region.left, region.top, min(1.0, right), min(1.0, bottom)
-
-
-def _upright_size(event: pb.AnalysisResult, pixels: Pixels) -> tuple[int, int]:
-    """The size of the frame as people see it: a camera may store it turned by 90 degrees."""
-    height, width = pixels.shape[:2]
-    if not event.width or not event.height:
-        return width, height
-    if (event.width > event.height) == (width > height):
-        return event.width, event.height
-    return event.height, event.width
