@@ -53,12 +53,12 @@ def test_the_whole_region_is_the_whole_frame(width: int, height: int, orientatio
     assert region_part(Region(), width, height, orientation) == (0, 0, width, height)
 
 
-@example(left=0.1, share=0.7, size=640)
-@given(left=st.floats(0, 0.9), share=st.floats(0.01, 0.1), size=SIDES)
-def test_rounding_of_shares_adds_no_pixels(left: float, share: float, size: int) -> None:
-    pixels = round(left * size) - round(left * size) % 2
-    region = Region(left=pixels / size, width=min(share, 1 - pixels / size))
-    assert region_part(region, size, 10, 1)[0] == pixels
+@example(first=32, length=224, rest=128)
+@given(first=st.integers(0, 300), length=st.integers(1, 300), rest=st.integers(0, 300))
+def test_rounding_of_shares_adds_no_pixels(first: int, length: int, rest: int) -> None:
+    size = 2 * (first + length + rest)
+    region = Region(left=2 * first / size, width=2 * length / size)
+    assert region_part(region, size, 10, 1) == (2 * first, 0, 2 * (first + length), 10)
 
 
 def test_the_smallest_even_part_contains_a_box() -> None:
