@@ -22,8 +22,9 @@ from video.sources.coded_video import (
     open_analysis,
 )
 from video.sources.limits import MAX_FRAME_BYTES, ByteReader, LimitedReader, SourceLimits
-from video.sources.mp4 import MAX_SPOOL_BYTES, BoxReader
+from video.sources.mp4 import BoxReader
 from video.sources.sampling import Sampling
+from video.sources.spool import MAX_SPOOL_BYTES, spooled
 
 DEMUXERS: Final = {
     "video/mp2t": "mpegts",
@@ -113,8 +114,8 @@ class ContainerSource:
             reader.start()
             if reader.media_first:
                 limit = self._limits.max_bytes
-                maximum = MAX_SPOOL_BYTES if limit is None else min(limit, MAX_SPOOL_BYTES)
-                file = stack.enter_context(reader.spool(maximum))
+                maximum = MAX_SPOOL_BYTES if limit is None else limit
+                file = stack.enter_context(spooled(reader, maximum))
         options = {"format_whitelist": self._demuxer, **_OPTIONS}
         options |= _DEMUXER_OPTIONS.get(self._demuxer, {})
         try:

@@ -5,10 +5,9 @@ size: references to other files, edit lists, encryption, compressed movies, trac
 Tables may not declare more samples than a bound, because the demuxer allocates memory for them.
 """
 
-import tempfile
 from collections import deque
 from collections.abc import Iterator
-from typing import IO, Final
+from typing import Final
 
 import numpy as np
 
@@ -26,9 +25,6 @@ MAX_FRAGMENTS: Final = 500_000
 
 MAX_CHILDREN: Final = 1000
 """Boxes in a box of the index."""
-
-MAX_SPOOL_BYTES: Final = 512 << 20
-"""Bytes of a video whose index is at its end. It must be stored before it can be read."""
 
 _CHUNK: Final = 64 << 10
 
@@ -81,6 +77,9 @@ class BoxReader:
         """At most `size` bytes. No bytes at the end and after a failure."""
         if not self._out and (self.failure is not None or not self._fill()):
             return b""
+        if self.media_first:
+            # The whole video is stored before its first frame can be found.
+            self._reader.frame_ended()
         part = self._out.popleft()
         if len(part) > size:
             self._out.appendleft(part[size:])
@@ -88,24 +87,6 @@ class BoxReader:
 
     def close(self) -> None:
         """Nothing to do: the source is closed by its owner."""
-
-    def spool(self, max_bytes: int) -> IO[bytes]:
-        """Store all that is left in an unlinked file. Raises SourceError."""
-        file = tempfile.TemporaryFile()  # noqa: SIM115
-        stored = 0
-        while part := self.read(_CHUNK):
-            stored += len(part)
-            self._reader.frame_ended()
-            if stored > max_bytes:
-                file.close()
-                message = (
-                    f"the index of the MP4 is after more than {max_bytes} bytes:"
-                    " write it first (faststart)"
-                )
-                raise SourceError(VideoReason.TOO_MANY_BYTES, message)
-            file.write(part)
-        file.seek(0)
-        return file
 
     def _fill(self) -> bool:
         """Append the next bytes. False at the end."""
