@@ -33,10 +33,10 @@ _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_RESPONSE),
     # Without it, channels with the same address share one connection.
     ("grpc.use_local_subchannel_pool", 1),
-    # A gateway that was restarted must be found within seconds. The default is up to 2 minutes.
+    # Requests wait for a gateway that is restarted. The default is up to 2 minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.max_reconnect_backoff_ms", 300),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.enable_retries", 0),
@@ -56,23 +56,27 @@ class GatewayClient:
 
     def __init__(self, address: str, tls: GatewayTls | None = None) -> None:
         self._channels = [_channel(address, tls) for _ in range(CHANNELS)]
-        self._methods = cycle([channel.unary_unary(MODEL_INFER) for channel in self._channels])
+        self._methods = cycle(
+            [(channel, channel.unary_unary(MODEL_INFER)) for channel in self._channels]
+        )
 
     async def infer(self, request: bytes, metadata: Metadata, within: float) -> ModelInferResponse:
         """Send a serialized ModelInferRequest. Raises InferenceError.
 
-        `metadata`: with the name of the model (see `call_metadata`). `within`: seconds until the
-        response. If the task is cancelled, the request goes on until then, without a reader:
-        grpc.aio leaks a kilobyte for each call that is cancelled (grpc/grpc issue 43360).
+        Without a connection to the gateway, the request waits for one. `metadata`: with the name of
+        the model (see `call_metadata`). `within`: seconds until the response. If the task is
+        cancelled, the request goes on until then, without a reader: grpc.aio leaks a kilobyte for
+        each call that is cancelled (grpc/grpc issue 43360).
         """
-        call = next(self._methods)(request, timeout=within, metadata=metadata)
+        channel, method = next(self._methods)
+        call = method(request, timeout=within, metadata=metadata, wait_for_ready=True)
         ended = asyncio.get_running_loop().create_future()
         call.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
         await ended
         try:
             content: bytes = await call
         except grpc.aio.AioRpcError as error:
-            raise InferenceError(_failure(error)) from None
+            raise InferenceError(_failure(error, channel)) from None
         try:
             return ModelInferResponse.FromString(content)
         except DecodeError:
@@ -97,7 +101,11 @@ def _channel(address: str, tls: GatewayTls | None) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(address, credentials, options=options)
 
 
-def _failure(error: grpc.aio.AioRpcError) -> Failure:
+def _failure(error: grpc.aio.AioRpcError, channel: grpc.aio.Channel) -> Failure:
+    connected = channel.get_state() is grpc.ChannelConnectivity.READY
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not connected:
+        detail = "there is no connection to the gateway"
+        return Failure(VideoReason.GATEWAY_UNREACHABLE, detail)
     metadata: Iterable[tuple[str, str | bytes]] = (
         *(error.initial_metadata() or ()),
         *(error.trailing_metadata() or ()),

@@ -207,7 +207,8 @@ async def test_a_failure_that_cannot_pass_is_not_retried() -> None:
 
 async def test_a_gateway_that_does_not_listen_is_unreachable() -> None:
     async with stream_parts("127.0.0.1:1") as parts:
-        stream, output = Stream(settings(overload="wait"), parts, upload=True), MemoryOutput()
+        model = jpeg_model(deadline=0.3)
+        stream, output = Stream(settings(model), parts, upload=True), MemoryOutput()
         stream.add_output(output)
         await stream.run(of_numbers(3), ())
     assert outcomes(output) == ["gateway_unreachable"] * 3
