@@ -1,6 +1,7 @@
 """Events of a camera reach every kind of sink through the whole gateway, with secrets."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,13 @@ def test_each_sink_gets_every_event_and_sends_its_secrets(tmp_path: Path) -> Non
     redis.start()
     file = tmp_path / "door.ndjson"
     with (
+        ExitStack() as stack,
         mqtt_broker() as broker,
         web_server() as server,
         frame_model("numbers") as model,
         camera(FILM, *free_ports(1), loops=1) as film,
     ):
+        stack.callback(redis.kill)
         broker.password = b"hunter2-long"
         sinks = [
             {"file": {"path": str(tmp_path / "{stream}.ndjson")}},
@@ -76,7 +79,6 @@ def test_each_sink_gets_every_event_and_sends_its_secrets(tmp_path: Path) -> Non
             assert [each["error"] for each in sinks_of(gateway)] == [""] * 4
         with Redis.from_url(redis.url, password="hunter2-long") as client:
             entries: Any = client.xrange("sluice:video:door")
-    redis.kill()
     found = {
         "file": [json.loads(line) for line in file.read_bytes().splitlines()],
         "redis": [json.loads(fields[b"event"]) for _, fields in entries],
