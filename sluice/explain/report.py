@@ -56,6 +56,8 @@ class Decision:
     version: str | None = None
     canary: bool = False
     unknown: tuple[str, ...] = ()
+    video: bool = False
+    """Whether the request goes to the video service. Each frame is then a request of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,8 @@ class Explanation:
             yield f"note    {note}"
         decision = self.decision
         version = f"{decision.model}/{decision.version}"
+        if decision.video:
+            version = f"{decision.model}, by the video service"
         outcome = version if decision.status is None else decision.status
         yield f"-> {outcome} ({decision.reason})"
 

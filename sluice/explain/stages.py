@@ -132,7 +132,9 @@ class _Explainer:
         self._check_limits(view, answer)
         stage, self._sent = body.convert(admission, self._headers, self._request)
         self._stages.append(stage)
-        self._add("upstream", "skip", "not evaluated: whether an endpoint of the version answers")
+        video = admission.video_cluster is not None
+        asked = "the video service" if video else "an endpoint of the version"
+        self._add("upstream", "skip", f"not evaluated: whether {asked} answers")
         return Decision(
             admitted=True,
             reason=admission.reason,
@@ -140,6 +142,7 @@ class _Explainer:
             version=admission.target.version,
             canary=admission.canary,
             unknown=tuple(each.stage for each in self._stages if each.result == "unknown"),
+            video=video,
         )
 
     def _add(self, stage: str, result: Result, text: str) -> None:
@@ -203,7 +206,9 @@ class _Explainer:
     def _check_breaker(self, admission: Admission, answer: InspectResponse | str) -> None:
         target = admission.target
         breaker = self._document.models[target.model].breaker
-        if not breaker.enabled:
+        if admission.video_cluster is not None:
+            self._add("breaker", "pass", "each frame passes it, as a request of its own")
+        elif not breaker.enabled:
             self._add("breaker", "pass", "the version has no breaker")
         elif isinstance(answer, str):
             self._add("breaker", "unknown", f"not known: {answer}")

@@ -80,5 +80,7 @@ def _notes(target: Target, config: GatewayConfig) -> Iterator[str]:
             f"requests that must be converted will fail (models {', '.join(converting[:3])}"
             f"{' and others' if len(converting) > 3 else ''}): --conversion exports the patches"
         )
+    if config.video is not None:
+        yield "video is not exported: clients can neither upload videos nor watch streams"
     if config.limits.listener is not None or config.limits.models or config.limits.model_types:
         yield "limits.listener, limits.models and limits.model_types are not exported"

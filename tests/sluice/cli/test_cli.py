@@ -300,3 +300,20 @@ def test_output_into_a_closed_pipe_is_not_an_error() -> None:
     done = subprocess.run(argv, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_explain_says_that_a_video_goes_to_the_video_service(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(
+        "models: {m: {versions: {v1: {endpoints: [{address: '127.0.0.1:9001'}], protocol: grpc}},"
+        " inputs: [{name: i, datatype: BYTES, shape: [1]}], video: {}, access: {public: true}}}\n"
+        "video: {}\n"
+    )
+    arguments = ["-H", "content-type: video/mp4", "-d", "video", "/v2/models/m/video"]
+    assert main(["explain", "--offline", str(config), *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "-> m, by the video service (stable)"
+    assert any("breaker" in line and "each frame passes it" in line for line in lines)
+    main(["explain", "--offline", "--json", str(config), *arguments])
+    assert json.loads(capsys.readouterr().out)["decision"]["video"] is True
