@@ -35,7 +35,7 @@ def test_all_frames_come_in_order(codec: str, gop: str, form: str) -> None:
     assert (source.counts.received, source.counts.skipped) == (COUNT, 0)
 
 
-@pytest.mark.parametrize("rate", [0.4, 1.5, 5, 10, 13, 29])
+@pytest.mark.parametrize("rate", [0.4, 5, 13])
 @pytest.mark.parametrize(("codec", "gop", "form"), STREAMS)
 def test_the_sampled_frames_are_those_of_full_decoding(
     codec: str, gop: str, form: str, rate: float
