@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import cast
 
 from sluice.config import Model
 from video.inference.caller_headers import Metadata
@@ -85,8 +84,7 @@ def _open_camera(
 
 def _open_sinks(name: str, stream: ReceivedStream) -> Sequence[Sink]:
     sinks = enumerate(stream.config.sinks)
-    found = [open_sink(sink, index, stream.secrets, name) for index, sink in sinks]
-    return cast("Sequence[Sink]", found)
+    return [open_sink(sink, index, stream.secrets, name) for index, sink in sinks]
 
 
 def _credentials(name: str, stream: ReceivedStream) -> Credentials | None:
