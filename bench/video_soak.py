@@ -150,7 +150,8 @@ def run(soak: Soak, seconds: float) -> int:
         done.set()
         sampler.join()
     for name, times in recovered.items():
-        print(f"{name:<16}{len(times):>3} times, results again after at most {max(times, default=0.0):.1f} s")
+        longest = max(times, default=0.0)
+        print(f"{name:<16}{len(times):>3} times, results again after at most {longest:.1f} s")
     print(f"sink: {len(soak.received)} results, without repeats")
     return int(not (memory_is_flat(samples) and added_up))
 
