@@ -203,8 +203,7 @@ DEPENDENCIES = {
     "video.process": (
         "protos sluice.config sluice.contract sluice.grpc_credentials sluice.http"
         " sluice.private_folder sluice.supervision sluice.tls sluice.version video.conversion"
-        " video.inference video.output video.service video.sinks video.source video.sources"
-        " video.streams"
+        " video.inference video.service video.sinks video.source video.sources video.streams"
     ),
     "examples": "protos",
 }

@@ -1,11 +1,10 @@
 """From the config of the control plane to the streams of one worker."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from sluice.config import Model
 from video.inference.caller_headers import Metadata
-from video.output import Sink
 from video.process.received import ReceivedConfig, ReceivedStream
 from video.service.watchers import WatchedStream
 from video.sinks.opening import open_sink
@@ -13,6 +12,7 @@ from video.source import FrameSource
 from video.sources import Credentials, Sampling, SourceLimits, open_rtsp
 from video.streams.camera import ConfiguredStream
 from video.streams.settings import StreamSettings
+from video.streams.sinks import ConfiguredSink
 
 
 def configured_streams(
@@ -62,7 +62,7 @@ def _configured(name: str, stream: ReceivedStream, model: Model) -> ConfiguredSt
         caller=_caller(name, stream),
         content=stream.content,
         open_source=partial(_open_camera, settings, stream, _credentials(name, stream)),
-        open_sinks=partial(_open_sinks, name, stream),
+        sinks=tuple(_sinks(name, stream)),
     )
 
 
@@ -82,9 +82,12 @@ def _open_camera(
     return open_rtsp(camera.url, camera.transport, credentials, Sampling(settings.rate), limits)
 
 
-def _open_sinks(name: str, stream: ReceivedStream) -> Sequence[Sink]:
-    sinks = enumerate(stream.config.sinks)
-    return [open_sink(sink, index, stream.secrets, name) for index, sink in sinks]
+def _sinks(name: str, stream: ReceivedStream) -> Iterator[ConfiguredSink]:
+    for index, sink in enumerate(stream.config.sinks):
+        prefix = f"sinks.{index}."
+        secrets = {key: each for key, each in stream.secrets.items() if key.startswith(prefix)}
+        content = repr((index, sink.model_dump_json(), sorted(secrets.items()))).encode()
+        yield ConfiguredSink(content, partial(open_sink, sink, index, secrets, name))
 
 
 def _credentials(name: str, stream: ReceivedStream) -> Credentials | None:

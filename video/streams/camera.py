@@ -2,17 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from video.inference.caller_headers import Metadata
-from video.output import Output, Sink
+from video.output import Output
 from video.source import FrameSource
+from video.streams.counters import FrameCounters
 from video.streams.parts import StreamParts
 from video.streams.pulled import PulledStream
 from video.streams.settings import StreamSettings
+from video.streams.sinks import ConfiguredSink, RunningSinks
 from video.streams.status import StreamStatus
 from video.streams.stream import Stream
 
@@ -34,14 +36,15 @@ class ConfiguredStream:
     caller: Metadata = field(repr=False)
     content: bytes = field(repr=False)
     open_source: Callable[[], FrameSource] = field(compare=False, repr=False)
-    open_sinks: Callable[[], Sequence[Sink]] = field(compare=False, repr=False)
+    sinks: tuple[ConfiguredSink, ...] = ()
 
 
 class Camera:
     """Runs a configured stream until it has no settings any more.
 
-    `grace`: seconds for requests in flight, and then for sinks, when the stream stops. Watchers
-    stay over changes; `ended` is set when the stream is removed.
+    `grace`: seconds for requests in flight, and then for sinks, when the stream stops. Watchers,
+    counts and the sinks that do not change stay over changes. The counts of another model begin
+    anew. `ended` is set when the stream is removed.
     """
 
     def __init__(self, wanted: ConfiguredStream, parts: StreamParts, grace: float) -> None:
@@ -50,7 +53,8 @@ class Camera:
         self._wanted: ConfiguredStream | None = wanted
         self._changed = asyncio.Event()
         self._watchers: list[Output] = []
-        self._sinks: Sequence[Sink] = ()
+        self._name = wanted.settings.name
+        self._sinks = RunningSinks(grace)
         self._stream = Stream(wanted.settings, parts, upload=False)
         self._task = asyncio.create_task(self._run())
 
@@ -81,17 +85,19 @@ class Camera:
 
     def status(self) -> StreamStatus:
         """The status now."""
-        sinks = tuple(sink.status() for sink in self._sinks)
-        return replace(self._stream.status(), sinks=sinks)
+        return replace(self._stream.status(), sinks=self._sinks.statuses())
 
     async def _run(self) -> None:
         try:
-            while (wanted := self._wanted) is not None:
+            while (wanted := self._wanted) is not None or self._sinks:
                 self._changed.clear()
                 try:
-                    await self._run_with(wanted)
+                    if wanted is None:
+                        await self._sinks.change(())
+                    else:
+                        await self._run_with(wanted)
                 except Exception:
-                    log.exception("stream %s has failed", wanted.settings.name)
+                    log.exception("stream %s has failed", self._name)
                     with suppress(TimeoutError):
                         async with asyncio.timeout(_PAUSE_AFTER_ERROR):
                             await self._changed.wait()
@@ -100,19 +106,21 @@ class Camera:
 
     async def _run_with(self, wanted: ConfiguredStream) -> None:
         """Run the stream until its settings change."""
-        self._stream = stream = Stream(wanted.settings, self._parts, upload=False)
+        self._stream = stream = self._new_stream(wanted.settings)
         for watcher in self._watchers:
             stream.add_output(watcher)
-        self._sinks = sinks = wanted.open_sinks()
         try:
-            for sink in sinks:
-                await sink.start()
+            await self._sinks.change(wanted.sinks)
+            for sink in self._sinks:
                 stream.add_output(sink)
             await self._pull(stream, wanted)
         finally:
             stream.close()
-            await asyncio.gather(*(sink.stop(self._grace) for sink in sinks))
-            self._sinks = ()
+
+    def _new_stream(self, settings: StreamSettings) -> Stream:
+        same_model = settings.model_name == self._stream.settings.model_name
+        counters = self._stream.counters if same_model else FrameCounters()
+        return Stream(settings, self._parts, upload=False, counters=counters)
 
     async def _pull(self, stream: Stream, wanted: ConfiguredStream) -> None:
         pulled = PulledStream(stream, wanted.open_source, wanted.caller)

@@ -42,15 +42,23 @@ class EndedSession:
 class Stream:
     """An upload, or a camera over all its connections. Use it on the event loop.
 
-    `upload`: whether it is an upload of a client. Raises ValueError for a model without video.
+    `upload`: whether it is an upload of a client. `counters`: those of the stream before a change
+    of its settings. Raises ValueError for a model without video.
     """
 
-    def __init__(self, settings: StreamSettings, parts: StreamParts, *, upload: bool) -> None:
+    def __init__(
+        self,
+        settings: StreamSettings,
+        parts: StreamParts,
+        *,
+        upload: bool,
+        counters: FrameCounters | None = None,
+    ) -> None:
         declared = settings.model.video_input
         if declared is None or settings.model.video is None:
             raise ValueError(f"model {settings.model_name} has no input for video")
         self.settings = settings
-        self.counters = FrameCounters()
+        self.counters = FrameCounters() if counters is None else counters
         self._video, self._declared = settings.model.video, declared
         self._parts = parts
         self._upload = upload

@@ -92,9 +92,7 @@ async def service(answer: Answer | None = None, **video: object) -> AsyncIterato
 async def camera(running: Service, name: str) -> AsyncIterator[MemorySource]:
     """A camera with the model `digits`, whose frames the test delivers."""
     source, model = MemorySource(), running.uploads.models["digits"]
-    configured = ConfiguredStream(
-        StreamSettings(name, "digits", model), (), b"", lambda: source, tuple
-    )
+    configured = ConfiguredStream(StreamSettings(name, "digits", model), (), b"", lambda: source)
     running.registry.apply({name: configured})
     running.watchers.change({name: WatchedStream("digits", model)})
     await until(lambda: bool(source.threads))

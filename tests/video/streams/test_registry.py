@@ -15,6 +15,7 @@ from tests.video.streams_kit import MemoryOutput, jpeg_model, settings, stream_p
 from video.source import FrameSource
 from video.streams.camera import ConfiguredStream
 from video.streams.registry import StreamRegistry
+from video.streams.sinks import ConfiguredSink
 from video.streams.status import StreamState
 from video.streams.stream import Stream
 
@@ -35,17 +36,18 @@ class Cameras:
 
     def configured(self, name: str, **changes: Any) -> ConfiguredStream:
         content = changes.pop("content", b"")
+        sink = ConfiguredSink(changes.pop("sink", b""), self._sink)
         return ConfiguredStream(
-            replace(settings(**changes), name=name), (), content, self._source, self._sinks
+            replace(settings(**changes), name=name), (), content, self._source, (sink,)
         )
 
     def _source(self) -> FrameSource:
         self.sources.append(MemorySource())
         return self.sources[-1]
 
-    def _sinks(self) -> list[MemoryOutput]:
+    def _sink(self) -> MemoryOutput:
         self.sinks.append(MemoryOutput())
-        return self.sinks[-1:]
+        return self.sinks[-1]
 
 
 @asynccontextmanager
@@ -75,7 +77,12 @@ async def test_cameras_start_and_deliver_to_their_sinks() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"content": b"other sinks"}, {"region": None, "rate": 5.0}, {"model": jpeg_model(retries=0)}],
+    [
+        {"content": b"other"},
+        {"sink": b"other"},
+        {"region": None, "rate": 5.0},
+        {"model": jpeg_model(retries=0)},
+    ],
 )
 async def test_a_camera_that_changes_is_opened_again_and_others_are_not(
     change: dict[str, object],
@@ -89,6 +96,52 @@ async def test_a_camera_that_changes_is_opened_again_and_others_are_not(
         )
         await until(lambda: len(cameras.sources) == 3)
         assert [source.closed.is_set() for source in cameras.sources] == [True, False, False]
+
+
+async def test_a_change_of_a_camera_keeps_its_counts_and_the_sinks_that_stay() -> None:
+    async with running_registry() as (registry, cameras):
+        registry.apply({"door": cameras.configured("door")})
+        await until(lambda: len(cameras.sources) == 1)
+        cameras.sources[0].deliver(0)
+        await until(lambda: cameras.sinks[0].texts() == [b"0"])
+        registry.apply({"door": cameras.configured("door", rate=5.0)})
+        await until(lambda: len(cameras.sources) == 2)
+        cameras.sources[1].deliver(1)
+        await until(lambda: cameras.sinks[0].texts() == [b"0", b"1"])
+        assert len(cameras.sinks) == 1
+        assert not cameras.sinks[0].stopped
+        counts = registry.snapshot()[0].counts
+        assert (counts.frames, counts.results, counts.in_flight) == (2, 2, 0)
+
+
+async def test_a_sink_that_changes_stops_before_its_successor_starts() -> None:
+    async with running_registry() as (registry, cameras):
+        registry.apply({"door": cameras.configured("door")})
+        await until(lambda: len(cameras.sources) == 1)
+        registry.apply({"door": cameras.configured("door", sink=b"other")})
+        await until(lambda: len(cameras.sources) == 2)
+        assert [sink.stopped for sink in cameras.sinks] == [True, False]
+
+
+async def test_a_camera_that_comes_back_while_its_sinks_stop_runs_again() -> None:
+    released = asyncio.Event()
+
+    class SlowSink(MemoryOutput):
+        async def stop(self, timeout: float) -> None:  # noqa: ASYNC109
+            self.stopped = True
+            await released.wait()
+
+    slow = SlowSink()
+    async with running_registry() as (registry, cameras):
+        sinks = (ConfiguredSink(b"slow", lambda: slow),)
+        registry.apply({"door": replace(cameras.configured("door"), sinks=sinks)})
+        await until(lambda: len(cameras.sources) == 1)
+        registry.apply({})
+        await until(lambda: slow.stopped)
+        registry.apply({"door": cameras.configured("door")})
+        released.set()
+        await until(lambda: len(cameras.sources) == 2)
+        assert [sink.started for sink in cameras.sinks] == [True]
 
 
 async def test_a_camera_that_is_removed_stops_and_may_come_back() -> None:
@@ -146,13 +199,13 @@ async def test_cameras_of_a_model_without_video_are_refused_and_nothing_changes(
 async def test_an_error_of_a_camera_is_logged_and_stops_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def broken() -> list[MemoryOutput]:
+    def broken() -> MemoryOutput:
         raise ZeroDivisionError
 
     async with running_registry() as (registry, cameras):
         registry.apply(
             {
-                "door": replace(cameras.configured("door"), open_sinks=broken),
+                "door": replace(cameras.configured("door"), sinks=(ConfiguredSink(b"", broken),)),
                 "yard": cameras.configured("yard"),
             }
         )
