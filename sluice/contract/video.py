@@ -41,6 +41,7 @@ class VideoReason(StrEnum):
     BROKEN_FRAME = "broken_frame"
     DEADLINE = "deadline"
     MODEL_FAILED = "model_failed"
+    MODEL_UNAVAILABLE = "model_unavailable"
     REFUSED = "refused"
     GATEWAY_UNREACHABLE = "gateway_unreachable"
 

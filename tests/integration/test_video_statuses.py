@@ -83,4 +83,4 @@ def test_a_limit_may_pass(gateway: Gateway) -> None:
 
 def test_a_model_server_that_is_down_may_come_back(gateway: Gateway) -> None:
     failure = answer(gateway, "absent", {})
-    assert (failure.reason, failure.may_pass) == (VideoReason.REFUSED, True), failure.detail
+    assert (failure.reason, failure.may_pass) == (VideoReason.MODEL_UNAVAILABLE, True)

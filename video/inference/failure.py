@@ -63,7 +63,7 @@ def failure_of(
     if code is StatusCode.RESOURCE_EXHAUSTED and _MESSAGE_TOO_LARGE not in details.lower():
         return Failure(VideoReason.REFUSED, detail, may_pass=True, retry_after=retry_after)
     if code is StatusCode.UNAVAILABLE:
-        reason = VideoReason.REFUSED if fields else VideoReason.GATEWAY_UNREACHABLE
+        reason = VideoReason.MODEL_UNAVAILABLE if fields else VideoReason.GATEWAY_UNREACHABLE
         return Failure(reason, detail, may_pass=True, retry_after=retry_after)
     return Failure(VideoReason.MODEL_FAILED, detail or code.name)
 

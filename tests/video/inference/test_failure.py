@@ -37,9 +37,14 @@ def test_only_limits_and_missing_servers_may_pass() -> None:
 
 
 def test_a_gateway_that_does_not_answer_is_unreachable() -> None:
-    assert BUSY.reason is VideoReason.REFUSED
-    refused = failure_of(StatusCode.UNAVAILABLE, "failed to connect to all addresses", [])
-    assert refused.reason is VideoReason.GATEWAY_UNREACHABLE
+    failure = failure_of(StatusCode.UNAVAILABLE, "failed to connect to all addresses", [])
+    assert failure.reason is VideoReason.GATEWAY_UNREACHABLE
+
+
+def test_a_limit_that_refuses_is_no_failure_of_the_model() -> None:
+    assert BUSY.reason is VideoReason.MODEL_UNAVAILABLE
+    limited = failure_of(StatusCode.RESOURCE_EXHAUSTED, "the limit is reached", [])
+    assert limited.reason is VideoReason.REFUSED
 
 
 def test_a_response_that_is_too_large_is_not_retried() -> None:
