@@ -3,6 +3,8 @@
 Only the boxes that a video track needs reach the demuxer. All others become free space of the same
 size: references to other files, edit lists, encryption, compressed movies, tracks without video.
 Tables may not declare more samples than a bound, because the demuxer allocates memory for them.
+They may not declare more entries than they have either: the demuxer would read on after their end,
+and keep all that follows as entries.
 """
 
 from collections import deque
@@ -41,6 +43,11 @@ _CHILDREN: Final = {
     b"traf": frozenset({b"tfhd", b"tfdt", b"trun"}),
 }
 """The boxes that are kept, by the box that contains them."""
+
+_ENTRY_BYTES: Final = {
+    b"stts": 8, b"ctts": 8, b"stss": 4, b"stsc": 12, b"stco": 4, b"co64": 8,
+}  # fmt: skip
+"""Bytes of an entry in the tables that begin with the number of their entries (8.6, 8.7)."""
 
 _ENTRY_CHILDREN: Final = frozenset({b"avcC", b"hvcC", b"colr", b"pasp", b"btrt", b"esds"})
 _ENTRY_HEADER: Final = 78
@@ -174,19 +181,34 @@ class BoxReader:
                 self._count(data, after, stop, kind)
 
     def _count(self, data: bytearray, start: int, stop: int, kind: bytes) -> None:
-        """Check the number of samples that a table declares."""
+        """Check the numbers of entries and samples that a table declares."""
         if kind in (b"stsz", b"stz2"):
             self._samples += int.from_bytes(data[start + 8 : start + 12])
         elif kind == b"trun":
             self._samples += int.from_bytes(data[start + 4 : start + 8])
-        elif kind in (b"stts", b"ctts"):
-            entries = min(int.from_bytes(data[start + 4 : start + 8]), (stop - start - 8) // 8)
-            table = np.frombuffer(data, ">u4", 2 * max(entries, 0), start + 8)
+        elif kind in _ENTRY_BYTES:
+            entries = int.from_bytes(data[start + 4 : start + 8])
+            if start + 8 + entries * _ENTRY_BYTES[kind] > stop:
+                raise _broken("a table declares more entries than it has")
+        if kind in (b"stts", b"ctts"):
+            table = np.frombuffer(data, ">u4", 2 * entries, start + 8)
             if int(table[::2].sum(dtype=np.uint64)) > MAX_SAMPLES:
                 self._samples = MAX_SAMPLES + 1
         if self._samples > MAX_SAMPLES:
             message = f"the MP4 has more than {MAX_SAMPLES} frames"
             raise SourceError(VideoReason.TOO_MANY_FRAMES, message)
+        if kind in (b"stsz", b"stz2") and _bytes_of_sizes(data, start, kind) > stop - start:
+            raise _broken("a table declares more entries than it has")
+
+
+def _bytes_of_sizes(data: bytearray, start: int, kind: bytes) -> int:
+    """Bytes that the sizes of samples take, with the fields before them (8.7.3)."""
+    count = int.from_bytes(data[start + 8 : start + 12])
+    if kind == b"stz2":
+        bits = data[start + 7] if len(data) > start + 7 else 0
+    else:
+        bits = 0 if any(data[start + 4 : start + 8]) else 32  # or all samples have one size
+    return 12 + (count * bits + 7) // 8
 
 
 def _children(data: bytearray, start: int, end: int) -> Iterator[tuple[int, int, int, bytes]]:
@@ -211,10 +233,16 @@ def _is_video(data: bytearray, start: int, end: int) -> bool:
     """Whether the handler of a track is for video (8.4.3)."""
     for _, after, stop, kind in _children(data, start, end):
         if kind == b"mdia":
-            return _is_video(data, after, stop)
-        if kind == b"hdlr":
-            return bytes(data[after + 8 : after + 12]) == b"vide"
+            return _handler(data, after, stop) == b"vide"
     return False
+
+
+def _handler(data: bytearray, start: int, end: int) -> bytes:
+    """The type of the handler of a media box; empty without one."""
+    for _, after, _, kind in _children(data, start, end):
+        if kind == b"hdlr":
+            return bytes(data[after + 8 : after + 12])
+    return b""
 
 
 def _clean_descriptions(data: bytearray, start: int, end: int) -> None:

@@ -110,6 +110,17 @@ def test_a_table_that_declares_too_many_samples_allocates_nothing(form: str) -> 
     assert _peak() - before < MAX_GROWTH
 
 
+@pytest.mark.parametrize("form", ["mp4", "late"])
+@pytest.mark.parametrize("kind", [b"stco", b"stss", b"stsc", b"stts", b"stsz"])
+def test_a_table_that_declares_more_entries_than_it_has_is_refused(kind: bytes, form: str) -> None:
+    data = bytearray(encoded(form=form))
+    count = data.index(kind) + (12 if kind == b"stsz" else 8)
+    data[count : count + 4] = struct.pack(">I", MAX_SAMPLES)
+    # The demuxer would take what follows for entries.
+    data += _box(b"free", bytes(1 << 20))
+    assert failure(upload(bytes(data), form)) == ([], VideoReason.BROKEN_VIDEO)
+
+
 def test_a_fragment_that_declares_too_many_samples_allocates_nothing() -> None:
     data = encoded(form="fragments")
     before = _peak()
@@ -154,6 +165,18 @@ def test_a_reference_to_another_file_is_not_followed(tmp_path: Path) -> None:
 )
 def test_an_index_that_lies_is_a_clear_error(content: bytes) -> None:
     assert failure(upload(content, "mp4")) == ([], VideoReason.BROKEN_VIDEO)
+
+
+def _nested(kind: bytes, depth: int) -> bytes:
+    box = b""
+    for _ in range(depth):
+        box = _box(kind, box)
+    return box
+
+
+def test_boxes_in_boxes_without_end_are_no_video() -> None:
+    content = _box(b"moov", _box(b"trak", _nested(b"mdia", 5000)))
+    assert failure(upload(content, "mp4")) == ([], VideoReason.NO_VIDEO)
 
 
 def test_an_index_at_the_end_of_a_large_video_is_refused() -> None:

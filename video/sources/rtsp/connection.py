@@ -27,6 +27,15 @@ CONNECT_TIMEOUT: Final = 5.0
 RESPONSE_TIMEOUT: Final = 10.0
 """Seconds for a connection, and for the answer to a request."""
 
+MAX_HELD_BYTES: Final = 8 << 20
+"""Bytes of the packets that may come before the answer to a request."""
+
+_PACKET_OVERHEAD: Final = 200
+"""Bytes that a packet takes in addition to its data."""
+
+_MAX_DATAGRAMS: Final = 1000
+"""Datagrams that are read at a time, so that a flood does not hold up `close`."""
+
 _POLL_SECONDS: Final = 0.5
 _RECEIVE_BYTES: Final = 256 << 10
 _BUFFER_BYTES: Final = 2 << 20
@@ -45,6 +54,7 @@ class Connection:
         self._media: list[socket.socket] = []
         self._parser = RtspParser()
         self._received: deque[Interleaved] = deque()
+        self._held_bytes = 0
         self._sequence = 0
         self._closed = False
         self.authorizer: Authorizer | None = None
@@ -124,6 +134,8 @@ class Connection:
             for response in self._receive(deadline):
                 if response.header("cseq") == str(self._sequence):
                     return response
+            if self._held_bytes > MAX_HELD_BYTES:
+                raise _unreachable(f"it sends packets instead of an answer to {method}")
         raise _unreachable(f"no answer to {method} for {RESPONSE_TIMEOUT:g} s")
 
     def send(self, method: str, url: str, headers: Mapping[str, str]) -> None:
@@ -147,6 +159,7 @@ class Connection:
             self._receive(deadline)
         packets = list(self._received)
         self._received.clear()
+        self._held_bytes = 0
         return packets
 
     def _receive(self, deadline: float) -> list[Response]:
@@ -155,6 +168,7 @@ class Connection:
         for message in self._receive_messages(deadline):
             if isinstance(message, Interleaved):
                 self._received.append(message)
+                self._held_bytes += len(message.data) + _PACKET_OVERHEAD
             else:
                 responses.append(message)
         return responses
@@ -191,11 +205,11 @@ class Connection:
             raise _unreachable(str(error)) from None
 
     def _datagrams(self, channel: int, media: socket.socket) -> list[Response | Interleaved]:
-        """All packets that wait in a UDP socket. Those of other hosts are ignored."""
+        """The packets that wait in a UDP socket. Those of other hosts are ignored."""
         peer = self._connected().getpeername()[0]
         found: list[Response | Interleaved] = []
         with contextlib.suppress(OSError):
-            while len(found) < 1000:
+            for _ in range(_MAX_DATAGRAMS):
                 data, address = media.recvfrom(65_536)
                 if address[0] == peer:
                     found.append(Interleaved(channel, data))

@@ -6,6 +6,7 @@ from typing import Final
 
 MAX_HEADER_BYTES: Final = 32 << 10
 MAX_BODY_BYTES: Final = 64 << 10
+_MAX_LENGTH_DIGITS: Final = 9
 _DOLLAR: Final = 0x24
 _PREFIX: Final = b"RTSP/"
 _END: Final = b"\r\n\r\n"
@@ -93,8 +94,10 @@ class RtspParser:
             name, _, value = line.partition(":")
             headers.setdefault(name.strip().lower(), []).append(value.strip())
         length = headers.get("content-length", ["0"])[0]
-        if not (length.isascii() and length.isdecimal()) or int(length[:9]) > MAX_BODY_BYTES:
-            raise RtspError("the length of a body is not valid")
+        if not (length.isascii() and length.isdecimal() and len(length) <= _MAX_LENGTH_DIGITS):
+            raise RtspError("the length of a body is not a number")
+        if int(length) > MAX_BODY_BYTES:
+            raise RtspError("a body is too large")
         begin = end + len(_END)
         end = begin + int(length)
         if len(buffer) < end:

@@ -81,7 +81,10 @@ def resolve(base: str, control: str) -> str:
     # Cameras mean an appended path also where a query precedes it.
     if "?" in base or not base.endswith("/"):
         return f"{base.rstrip('/')}/{control.lstrip('/')}"
-    return urljoin(base, control)
+    try:
+        return urljoin(base, control)
+    except ValueError:  # no URL, such as `//[`
+        return base
 
 
 def _media(value: str) -> Media | None:

@@ -21,6 +21,8 @@ REPORT_INTERVAL: Final = 5.0
 _DEFAULT_TIMEOUT: Final = 60.0
 """Seconds after which a camera ends a session without requests (12.37)."""
 
+_MAX_CHANNEL, _MAX_PORT = 0xFF, 0xFFFF
+
 _EMPTY_RTP: Final = b"\x80" + bytes(11)
 
 
@@ -78,8 +80,8 @@ class Session:
             self._keep_alive = max(1.0, int(timeout[1]) / 2)
         answer = response.header("transport")
         if transport == "tcp":
-            return Channels(*(_pair(answer, "interleaved") or (0, 1)))
-        return Channels(0, 1, _pair(answer, "server_port") or (None, None))
+            return Channels(*(_pair(answer, "interleaved", _MAX_CHANNEL) or (0, 1)))
+        return Channels(0, 1, _pair(answer, "server_port", _MAX_PORT) or (None, None))
 
     def play(self, channels: Channels) -> None:
         """Start the video."""
@@ -151,11 +153,11 @@ def _failure(method: str, status: int) -> SourceError:
     return SourceError(reason, message)
 
 
-def _pair(transport: str, name: str) -> tuple[int, int] | None:
-    """Two numbers of a Transport header. The second is optional."""
+def _pair(transport: str, name: str, maximum: int) -> tuple[int, int] | None:
+    """Two numbers of a Transport header. The second is optional. None for larger numbers."""
     found = re.search(rf"{name}\s*=\s*(\d{{1,5}})(?:-(\d{{1,5}}))?", transport)
     if found is None:
         return None
     first = int(found[1])
     second = int(found[2]) if found[2] else first + 1
-    return (first, second) if max(first, second) < 65_536 else None
+    return (first, second) if max(first, second) <= maximum else None

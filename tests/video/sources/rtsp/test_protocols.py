@@ -63,6 +63,13 @@ def test_any_bytes_are_messages_or_an_error(data: bytes) -> None:
         list(RtspParser().feed(data))
 
 
+@pytest.mark.parametrize("length", ["-1", "1e3", "70000", "0" * 9 + "70000", "9" * 5000])
+def test_a_body_whose_length_is_not_valid_is_not_awaited(length: str) -> None:
+    head = f"RTSP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n"
+    with pytest.raises(RtspError, match="body"):
+        list(RtspParser().feed(head.encode()))
+
+
 def test_digest_is_that_of_the_standard() -> None:
     # RFC 7616, section 3.9.1, with MD5.
     authorizer = Authorizer(
@@ -98,6 +105,7 @@ def test_digest_is_preferred_to_basic() -> None:
         ("rtsp://h/film?a=b", "track1", "rtsp://h/film?a=b/track1"),
         ("rtsp://h/film", "*", "rtsp://h/film"),
         ("rtsp://h/film", "rtsp://h/other", "rtsp://h/other"),
+        ("rtsp://h/film/", "//[", "rtsp://h/film/"),
     ],
 )
 def test_control_urls(base: str, control: str, url: str) -> None:

@@ -21,6 +21,7 @@ from tests.video.sources.rtsp.packets import packets
 from tests.video.sources.samples import LIMITS, encoded, failure, pixels, upload
 from video.source import FrameSource, SourceError
 from video.sources import Credentials, Sampling, SourceLimits, open_rtsp
+from video.sources.rtsp.connection import MAX_HELD_BYTES, Connection
 
 PASSWORD = "secret-password"
 QUICK = replace(LIMITS, idle_timeout=0.2)
@@ -182,6 +183,47 @@ def test_packets_that_complete_no_frame_do_not_keep_a_stream_alive() -> None:
 
     with camera(answer) as served:
         assert failure(_open(served.url, limits=QUICK)) == ([], VideoReason.IDLE)
+
+
+@pytest.mark.parametrize("method", ["DESCRIBE", "SETUP", "PLAY"])
+def test_a_flood_of_packets_in_place_of_an_answer_is_not_kept(method: str) -> None:
+    flood = interleaved(bytes(60_000)) * (2 * MAX_HELD_BYTES // 60_000)
+    answers = film([])
+
+    def answer(request: Request) -> bytes | None:
+        return flood if request.method == method else answers(request)
+
+    with camera(answer) as served, pytest.raises(SourceError, match="instead of an answer"):
+        list(_open(served.url).frames())
+
+
+def test_packets_of_other_hosts_do_not_hold_up_a_source() -> None:
+    read = []
+
+    class Flood:
+        def recvfrom(self, size: int) -> tuple[bytes, tuple[str, int]]:
+            read.append(size)
+            assert len(read) < 10_000
+            return b"x", ("192.0.2.1", 9)
+
+    connection = Connection()
+    with camera(film([])) as served:
+        port = int(served.url.rpartition(":")[2].partition("/")[0])
+        connection.connect("127.0.0.1", port)
+        assert not connection._datagrams(0, Flood())  # type: ignore[arg-type]
+        connection.release()
+
+
+def test_channels_that_do_not_exist_are_not_used() -> None:
+    play = film(packets(_stream(), "h264"))
+
+    def answer(request: Request) -> bytes | None:
+        if request.method != "SETUP":
+            return play(request)
+        return response(request, Session="5", Transport="RTP/AVP/TCP;interleaved=300-301")
+
+    with camera(answer) as served:
+        assert len(list(_open(served.url).frames())) == 30
 
 
 def test_a_resolution_above_the_limit_is_refused() -> None:
