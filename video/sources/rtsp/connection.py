@@ -8,12 +8,13 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from sluice.contract.video import VideoReason
 from video.source import SourceError
 from video.sources.rtsp.authentication import Authorizer
+from video.sources.rtsp.lookup import Address, Lookup
 from video.sources.rtsp.messages import (
     Interleaved,
     Response,
@@ -23,9 +24,10 @@ from video.sources.rtsp.messages import (
     encode_request,
 )
 
+LOOKUP_TIMEOUT: Final = 5.0
 CONNECT_TIMEOUT: Final = 5.0
 RESPONSE_TIMEOUT: Final = 10.0
-"""Seconds for a connection, and for the answer to a request."""
+"""Seconds for the addresses of the host, for a connection, and for the answer to a request."""
 
 MAX_HELD_BYTES: Final = 8 << 20
 """Bytes of the packets that may come before the answer to a request."""
@@ -75,12 +77,8 @@ class Connection:
 
     def connect(self, host: str, port: int) -> None:
         """Connect. Raises SourceError and Closed."""
-        try:
-            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise _unreachable(f"{host}: {error.strerror}") from None
         reason = "no address"
-        for family, kind, protocol, _, address in addresses[:4]:
+        for family, kind, protocol, address in self._addresses(host, port)[:4]:
             self._check_open()
             connection = socket.socket(family, kind, protocol)
             try:
@@ -95,6 +93,17 @@ class Connection:
             return
         self._check_open()
         raise _unreachable(f"{host}:{port}: {reason}")
+
+    def _addresses(self, host: str, port: int) -> list[Address]:
+        lookup, deadline = Lookup(host, port), time.monotonic() + LOOKUP_TIMEOUT
+        try:
+            while (found := lookup.wait(_POLL_SECONDS)) is None:
+                self._check_open()
+                if time.monotonic() > deadline:
+                    raise _unreachable(f"{host}: no DNS server answers within {LOOKUP_TIMEOUT:g} s")
+        except OSError as error:
+            raise _unreachable(f"{host}: {error.strerror}") from None
+        return found
 
     def open_media(self) -> int:
         """Open two UDP sockets with consecutive ports, for RTP and RTCP. Returns the first port."""
@@ -222,9 +231,6 @@ class Connection:
     def _check_open(self) -> None:
         if self._closed:
             raise Closed
-
-
-NewConnection = Callable[[], Connection]
 
 
 def _unreachable(detail: str) -> SourceError:

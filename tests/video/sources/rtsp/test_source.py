@@ -273,3 +273,28 @@ def test_a_source_that_was_closed_does_not_connect() -> None:
 def test_a_url_that_is_not_valid_is_refused(url: str) -> None:
     with pytest.raises(SourceError, match="rtsp://HOST"):
         _open(url)
+
+
+def test_a_camera_is_closed_while_no_dns_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answers = threading.Event(), threading.Event()
+
+    def resolver(*_: object, **__: object) -> list[object]:
+        asked.set()
+        answers.wait(20)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    source = _open("rtsp://camera.invalid/stream1")
+    reading = threading.Thread(target=lambda: list(source.frames()))
+    reading.start()
+    assert asked.wait(10)
+    source.close()
+    reading.join(10)
+    assert not reading.is_alive()
+    answers.set()
+
+
+def test_a_host_without_an_address_is_unreachable() -> None:
+    with pytest.raises(SourceError, match=r"camera\.invalid: ") as raised:
+        list(_open("rtsp://camera.invalid/stream1").frames())
+    assert raised.value.reason is VideoReason.UNREACHABLE
