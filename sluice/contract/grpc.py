@@ -55,6 +55,7 @@ _BY_HTTP_STATUS: Mapping[int, StatusCode] = {
     405: StatusCode.UNIMPLEMENTED,
     413: StatusCode.RESOURCE_EXHAUSTED,
     415: StatusCode.INVALID_ARGUMENT,
+    421: StatusCode.UNAVAILABLE,
     422: StatusCode.INVALID_ARGUMENT,
     429: StatusCode.RESOURCE_EXHAUSTED,
     431: StatusCode.RESOURCE_EXHAUSTED,

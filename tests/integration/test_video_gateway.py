@@ -45,6 +45,8 @@ class GrpcServer:
 
     def __init__(self, port: int) -> None:
         self.metadata: queue.Queue[dict[str, str]] = queue.Queue()
+        self.refusals = 0
+        """Watchers that are refused, as by a worker that has not the stream."""
         self._server = grpc.server(ThreadPoolExecutor(4))
         handlers = {
             "Analyze": grpc.stream_stream_rpc_method_handler(
@@ -76,6 +78,9 @@ class GrpcServer:
     def _watch(
         self, request: WatchRequest, context: grpc.ServicerContext
     ) -> Iterator[AnalysisResult]:
+        if self.refusals:
+            self.refusals -= 1
+            context.abort(grpc.StatusCode.UNAVAILABLE, "another replica runs the stream")
         self.metadata.put(dict(context.invocation_metadata()))
         yield AnalysisResult(stream=request.stream)
 
@@ -251,6 +256,20 @@ def test_calls_over_grpc_stream_in_both_directions(
         received = grpc_server[0].metadata.get(timeout=PATIENCE)
         assert received["authorization"].startswith("Bearer ")
         assert (received["x-sluice-model"], received["x-sluice-subject"]) == ("frames", "1234")
+
+
+def test_a_watcher_over_grpc_finds_the_worker_that_has_its_stream(
+    video: Gateway, grpc_server: tuple[GrpcServer, int]
+) -> None:
+    grpc_server[0].refusals = 2
+    with channel(video) as opened:
+        watch = opened.unary_stream(
+            f"{VIDEO_GRPC_PREFIX}Watch", WatchRequest.SerializeToString, AnalysisResult.FromString
+        )
+        call = watch(WatchRequest(stream="door"), metadata=metadata(), timeout=PATIENCE)
+        assert [each.stream for each in call] == ["door"]
+    assert grpc_server[0].refusals == 0
+    grpc_server[0].metadata.get(timeout=PATIENCE)
 
 
 def test_a_model_without_video_has_no_calls(video: Gateway) -> None:

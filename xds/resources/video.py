@@ -120,12 +120,14 @@ def _route(video: ModelVideo, cluster: str, match: RouteMatch, idle: float | Non
 
 
 def _retries(*, watches: bool) -> RetryPolicy:
-    """Repeats what no worker has begun: a request whose connection failed. `watches`: a watcher
-    also looks for the worker that has its stream.
+    """Repeats what no worker has begun: a request whose connection failed.
+
+    `watches`: a watcher also looks for the worker that has its stream. Over gRPC, the others
+    answer UNAVAILABLE.
     """
     policy = RetryPolicy(retry_on="connect-failure", num_retries=uint32(CONNECT_RETRIES))
     if watches:
-        policy.retry_on += ",retriable-status-codes"
+        policy.retry_on += ",retriable-status-codes,unavailable"
         policy.retriable_status_codes.append(OTHER_WORKER)
         policy.num_retries.value = WATCH_RETRIES
     avoiding_previous_hosts(policy)

@@ -14,6 +14,7 @@ from sluice.contract.video import VideoReason
 from tests.video.gateway_server import HeldAnswers
 from tests.video.service.kit import LINES, Service, camera, service
 from tests.video.streams_kit import until
+from video.service.assignment import Assignment, Shard
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("one_event_loop")]
 
@@ -96,3 +97,7 @@ async def test_a_client_watches_the_events_of_a_stream() -> None:
             assert (await call.read()).stream == "door"
             unknown = method(WatchRequest(stream="yard"), metadata=METADATA, timeout=20)
             assert (await refused(unknown)).code() is grpc.StatusCode.NOT_FOUND
+            owner = next(n for n in range(2) if Assignment(shard=Shard(n, 2)).has("door"))
+            running.watchers.assignment = Assignment(shard=Shard(1 - owner, 2))
+            other = method(WatchRequest(stream="door"), metadata=METADATA, timeout=20)
+            assert (await refused(other)).code() is grpc.StatusCode.UNAVAILABLE
