@@ -17,7 +17,7 @@ from sluice.grpc_credentials import grpc_peer_names
 from video.inference.caller_headers import forwarded_headers
 from video.service.buffers import UploadBuffer, WatchBuffer
 from video.service.options import OptionError, read_options
-from video.service.refusal import RefusedError, refused_upload
+from video.service.refusal import RefusedError, check_first
 from video.service.uploads import Upload, UploadRequest, Uploads
 from video.service.watchers import Watchers
 
@@ -134,8 +134,8 @@ async def _analyze_upload(
     running = asyncio.create_task(upload.run([buffer]))
     try:
         events = await buffer.next_events()
-        if events and events[0].end.reason:
-            raise refused_upload(events[0].end.reason, events[0].end.detail)
+        if events:
+            check_first(events[0])
         while events:
             for event in events:
                 await context.write(event)

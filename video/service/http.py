@@ -23,7 +23,7 @@ from video.results.encoding import Encoding, NotAcceptableError, choose_encoding
 from video.service.buffers import UploadBuffer, WatchBuffer
 from video.service.event_response import EventResponse
 from video.service.options import OPTIONS, OptionError, read_options
-from video.service.refusal import RefusedError, refused_upload
+from video.service.refusal import RefusedError, check_first
 from video.service.target import UploadTarget, WatchTarget, read_target
 from video.service.uploads import Upload, UploadRequest, Uploads
 from video.service.watchers import Watchers, WatchOutput
@@ -150,7 +150,7 @@ async def _respond_to_upload(
 ) -> None:
     """Send the events of an upload while its video still comes.
 
-    Raises RefusedError if it ends before the first event.
+    Raises RefusedError if it ends before the first result.
     """
     frames = upload.annotated_frames() if encoding is Encoding.MJPEG else None
     # Who watches the frames does not read the events.
@@ -161,8 +161,7 @@ async def _respond_to_upload(
         events = await buffer.next_events()
         if not events:
             return  # the client has left
-        if events[0].end.reason:
-            raise refused_upload(events[0].end.reason, events[0].end.detail)
+        check_first(events[0])
         response = EventResponse(send, encoding)
         await response.start()
         if frames is None:

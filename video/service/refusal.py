@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from protos.video_pb2 import AnalysisResult
 from sluice.contract.problem import problem_members
 from sluice.contract.video import VideoReason
 
@@ -20,12 +21,16 @@ _STATUS: Final[Mapping[str, int]] = {
     VideoReason.TOO_LONG: 413,
     VideoReason.IDLE: 408,
     VideoReason.STOPPED: 503,
-    VideoReason.GATEWAY_UNREACHABLE: 503,
     VideoReason.CREDENTIALS_EXPIRED: 401,
     VideoReason.FORBIDDEN: 403,
     VideoReason.UNKNOWN_MODEL: 404,
 }
-"""Status of an upload that ends before its first event. Otherwise 500."""
+"""Status of an upload that ends before its first result. Otherwise 500."""
+
+_ENDS: Final = (
+    VideoReason.CREDENTIALS_EXPIRED, VideoReason.FORBIDDEN, VideoReason.UNKNOWN_MODEL
+)  # fmt: skip
+"""Reasons of a failed frame with which the upload ends."""
 
 
 class RefusedError(Exception):
@@ -50,5 +55,13 @@ class RefusedError(Exception):
 
 
 def refused_upload(reason: str, detail: str) -> RefusedError:
-    """The refusal of an upload that ends with this reason before its first event."""
+    """The refusal of an upload that ends with this reason before its first result."""
     return RefusedError(_STATUS.get(reason, 500), reason, detail)
+
+
+def check_first(event: AnalysisResult) -> None:
+    """Raise RefusedError if the first event of an upload says that it has ended early."""
+    if event.end.reason:
+        raise refused_upload(event.end.reason, event.end.detail)
+    if event.failure.reason in _ENDS:
+        raise refused_upload(event.failure.reason, event.failure.detail)

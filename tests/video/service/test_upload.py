@@ -171,16 +171,15 @@ async def test_a_client_that_does_not_read_is_not_read_from() -> None:
         assert len(running.gateway.requests) < 1000
 
 
-async def test_credentials_that_the_gateway_refuses_end_the_upload() -> None:
+async def test_an_upload_whose_first_frame_the_gateway_refuses_is_refused() -> None:
     async with (
         service(refusing(grpc.StatusCode.UNAUTHENTICATED, "the token has expired")) as running,
         upload(running) as sent,
     ):
         await sent.send(b"0\n")
-        response = await sent.response()
-        events = [json.loads(line) for line in (await sent.body()).splitlines()]
-    assert response.status_code == 200
-    assert events[-1]["end"]["reason"] == VideoReason.CREDENTIALS_EXPIRED
+        problem = await refusal(sent, 401)
+    assert problem["reason"] == VideoReason.CREDENTIALS_EXPIRED
+    assert problem["detail"] == "the token has expired"
 
 
 async def test_a_drain_lets_uploads_end_and_refuses_new_ones() -> None:
