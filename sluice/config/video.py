@@ -54,7 +54,8 @@ class VideoGateway(Strict):
 class VideoService(Strict):
     """The video service: takes uploads from Envoy, pulls streams, and sends frames to the gateway.
 
-    Changes take effect at the next start, except those of `max_uploads`.
+    Changes take effect at the next start, except those of `max_uploads` and
+    `max_watchers`.
     """
 
     http: HostPort = Field(

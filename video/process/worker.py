@@ -23,6 +23,7 @@ import uvloop
 
 from protos.base_pb2 import Node
 from protos.video_pb2 import StreamStatus, StreamTotals, WorkerSnapshot
+from sluice.config.video import GatewayTls
 from sluice.contract.names import NODE_CLUSTER, VIDEO_AGENT
 from sluice.supervision.stack_dump import dump_at_signal, stack_file
 from sluice.tls import NO_CREDENTIALS, ClientCredentials, TlsFiles
@@ -112,6 +113,7 @@ class Worker:
         )
         self._registry: StreamRegistry | None = None
         self._gateway: GatewayClient | None = None
+        self._gateway_settings: tuple[str, GatewayTls | None] | None = None
         self._executor = ThreadPoolExecutor(os.cpu_count(), "convert")
         self._has_config = asyncio.Event()
         self._stop = asyncio.Event()
@@ -196,6 +198,8 @@ class Worker:
         self._watchers.change(watched_streams(config))
         log.info("a config with %d streams is in force; %d are here",
                  len(config.streams), len(wanted))  # fmt: skip
+        if self._gateway_settings != (config.settings.gateway, config.settings.gateway_tls):
+            log.warning("video.gateway has changed: restart the video service to use it")
         self._has_config.set()
 
     def _new_registry(self, config: ReceivedConfig) -> StreamRegistry:
@@ -205,6 +209,7 @@ class Worker:
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise ValueError(f"settings.gateway_tls: {reason}") from None
+        self._gateway_settings = config.settings.gateway, config.settings.gateway_tls
         parts = StreamParts(
             self._gateway, self._executor, _new_converter, self._latencies.observe_camera
         )
