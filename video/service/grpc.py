@@ -88,7 +88,7 @@ class VideoAnalysis:
 
     async def _upload(self, requests: AsyncIterator[AnalyzeRequest], context: Context) -> None:
         model = self._model(context)
-        first = await anext(requests, AnalyzeRequest())
+        first = await self._first(model, requests)
         try:
             options = read_options(first.options.items())
         except OptionError as error:
@@ -102,6 +102,16 @@ class VideoAnalysis:
         )
         async with self._uploads.accept(request) as upload:
             await _analyze_upload(upload, first, requests, context)
+
+    async def _first(self, model: str, requests: AsyncIterator[AnalyzeRequest]) -> AnalyzeRequest:
+        """The first message. gRPC keeps the parts of it that have come, so it needs a place."""
+        with self._uploads.awaiting(model) as seconds:
+            try:
+                async with asyncio.timeout(seconds):
+                    return await anext(requests, AnalyzeRequest())
+            except TimeoutError:
+                detail = f"no message arrived for {seconds:g} s"
+                raise RefusedError(408, VideoReason.IDLE, detail) from None
 
     async def _send_watched(self, stream: str, context: Context) -> None:
         model = self._model(context)

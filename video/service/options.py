@@ -15,6 +15,9 @@ from sluice.printable import printable
 MAX_RATE: Final = 1000.0
 """Frames per second."""
 
+MAX_VALUE: Final = 200
+"""Characters of a value."""
+
 MAX_SHOWN: Final = 60
 """Characters of a value that an error shows."""
 
@@ -57,6 +60,8 @@ def read_options(given: Iterable[tuple[str, str]]) -> UploadOptions:
             raise OptionError(printable(name, MAX_SHOWN), f"unknown option{hint}")
         if name in values:
             raise OptionError(name, "write it once")
+        if len(value) > MAX_VALUE:
+            raise OptionError(name, f"write at most {MAX_VALUE} characters")
         values[name] = value
     return UploadOptions(
         rate=_rate(values),

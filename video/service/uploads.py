@@ -6,7 +6,7 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -128,14 +128,13 @@ class Uploads:
     @asynccontextmanager
     async def accept(self, request: UploadRequest) -> AsyncIterator[Upload]:
         """The upload, which is open while the block runs. Raises RefusedError."""
-        if self.registry is None:
-            raise RefusedError(503, VideoReason.NOT_READY, "the service has no config yet")
-        upload = self._accept(request, self.registry)
+        model, registry = self._check(request.model)
+        upload = self._accept(request, model, registry)
         self._open[upload] = request.model
         self._places += 1
         self._started[request.model] += 1
         try:
-            with self.registry.listed(upload.stream):
+            with registry.listed(upload.stream):
                 yield upload
         finally:
             del self._open[upload]
@@ -145,6 +144,20 @@ class Uploads:
             if not self._open:
                 self._all_ended.set()
             self._give_back_place(upload.source_ended)
+
+    @contextmanager
+    def awaiting(self, name: str) -> Iterator[float]:
+        """A place for an upload to a model whose request has not come, while the block runs.
+
+        Yields the seconds that the client has for it. Raises RefusedError.
+        """
+        model, _ = self._check(name)
+        assert model.video is not None
+        self._places += 1
+        try:
+            yield model.video.idle_timeout
+        finally:
+            self._places -= 1
 
     async def drain(self, within: float) -> None:
         """Accept no more uploads. Those that are open may end in time; then they are ended."""
@@ -176,17 +189,24 @@ class Uploads:
         for model, started in self._started.items():
             yield UploadTotals(model=model, started=started, open=now[model])
 
-    def _accept(self, request: UploadRequest, registry: StreamRegistry) -> Upload:
-        model = self.models.get(request.model)
+    def _check(self, name: str) -> tuple[Model, StreamRegistry]:
+        """The model of an upload that may begin. Raises RefusedError."""
+        if self.registry is None:
+            raise RefusedError(503, VideoReason.NOT_READY, "the service has no config yet")
+        model = self.models.get(name)
         if model is None or model.video is None:
-            detail = f"the model {request.model} has no video"
+            detail = f"the model {name} has no video"
             raise RefusedError(404, VideoReason.UNKNOWN_MODEL, detail)
         if self._draining:
             raise RefusedError(503, VideoReason.STOPPED, STOPPED)
         if self._places >= self.maximum:
             detail = f"{self.maximum} uploads are open; try again later"
             raise RefusedError(503, VideoReason.TOO_MANY_UPLOADS, detail)
+        return model, self.registry
+
+    def _accept(self, request: UploadRequest, model: Model, registry: StreamRegistry) -> Upload:
         limits = model.video
+        assert limits is not None
         if request.size is not None and request.size > limits.max_bytes:
             detail = f"send at most {limits.max_bytes} bytes"
             raise RefusedError(413, VideoReason.TOO_MANY_BYTES, detail)

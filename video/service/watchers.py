@@ -15,6 +15,7 @@ from protos.video_pb2 import AnalysisResult, Watched, WorkerWatch
 from sluice.config import Model
 from sluice.config.video import FrameSize, Region
 from sluice.contract.video import VideoReason
+from sluice.printable import printable
 from video.annotation import Annotator, MjpegOutput
 from video.frame import Frame
 from video.service.assignment import Assignment
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 WORKER_SERVICE: Final = "sluice.video.v1.VideoWorkers"
 WORKER_METHOD: Final = "Watch"
 WORKER_WATCH: Final = f"/{WORKER_SERVICE}/{WORKER_METHOD}"
+
+MAX_SHOWN: Final = 80
+"""Characters of a name that an error shows. Over gRPC, a client can send any text as a name."""
 
 RETRY_INTERVAL: Final = 0.5
 """Seconds until a worker that has ended is asked again."""
@@ -80,7 +84,8 @@ class Watchers:
     streams: Mapping[str, WatchedStream] = field(default_factory=dict)
     maximum: int = 0
     is_draining: bool = False
-    _open: dict[WatchOutput, str] = field(default_factory=dict)
+    _open: dict[WatchOutput, tuple[str, str]] = field(default_factory=dict)
+    """The model and the stream of each call."""
 
     @property
     def count(self) -> int:
@@ -88,10 +93,14 @@ class Watchers:
         return len(self._open)
 
     def change(self, streams: Mapping[str, WatchedStream]) -> None:
-        """Use these streams. Ends the calls of clients that watch one that is not among them."""
+        """Use these streams. Ends the calls of clients that watch one that is not among them.
+
+        A stream with another model is another stream: its watchers may have no access to the model.
+        """
         self.streams = streams
-        for output, name in self._open.items():
-            if name not in streams:
+        for output, (model, stream) in self._open.items():
+            found = streams.get(stream)
+            if found is None or found.model_name != model:
                 output.close()
 
     def drain(self) -> None:
@@ -111,7 +120,7 @@ class Watchers:
             raise RefusedError(421, VideoReason.OTHER_REPLICA, detail)
         loop = asyncio.get_running_loop()
         end = loop.call_later(found.model.video.max_duration, output.close)
-        self._open[output] = stream
+        self._open[output] = model, stream
         try:
             if worker == self.assignment.worker:
                 async with self.watch_local(stream, output):
@@ -144,7 +153,7 @@ class Watchers:
     def _find(self, model: str, stream: str) -> WatchedStream:
         found = self.streams.get(stream)
         if found is None or found.model_name != model:
-            detail = f"the model {model} has no stream {stream}"
+            detail = f"the model {model} has no stream {printable(stream, MAX_SHOWN)}"
             raise RefusedError(404, VideoReason.UNKNOWN_STREAM, detail)
         return found
 

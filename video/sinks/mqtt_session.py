@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import threading
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
@@ -34,6 +35,7 @@ class MqttSession:
         self._acknowledged: asyncio.Future[None] | None = None
         self._outstanding: set[int] = set()
         self._lost = ""
+        self._runs = self._is_closed = False
         self._client = client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=client_id, reconnect_on_failure=False
         )
@@ -49,8 +51,9 @@ class MqttSession:
 
     async def connect(self, host: str, port: int) -> None:
         """Return when the broker has accepted the client. Raises OSError."""
-        await asyncio.to_thread(self._client.connect, host, port, _KEEPALIVE)
-        self._client.loop_start()
+        # On a thread of its own: a broker can hold up the TLS handshake for longer than the caller
+        # waits, and other sinks need the threads of the event loop.
+        threading.Thread(target=self._open, args=(host, port), name="mqtt", daemon=True).start()
         await self._connected
 
     async def publish(self, topic: str, messages: Sequence[bytes]) -> None:
@@ -67,8 +70,18 @@ class MqttSession:
 
     async def close(self) -> None:
         """Disconnect, and end the thread."""
-        self._client.disconnect()
-        await asyncio.to_thread(self._client.loop_stop)
+        self._is_closed = True
+        if self._runs:
+            self._client.disconnect()
+            await asyncio.to_thread(self._client.loop_stop)
+
+    def _open(self, host: str, port: int) -> None:
+        try:
+            self._client.connect(host, port, _KEEPALIVE)
+        except Exception as error:
+            self._call(self._failed, error)
+        else:
+            self._call(self._opened, self._client)
 
     def _on_connect(
         self,
@@ -104,6 +117,17 @@ class MqttSession:
         """Run a handler on the event loop, from the thread of the client."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(handler, argument)
+
+    def _failed(self, error: Exception) -> None:
+        if not self._connected.done():
+            self._connected.set_exception(error)
+
+    def _opened(self, client: mqtt.Client) -> None:
+        if self._is_closed:
+            client.disconnect()
+        else:
+            client.loop_start()
+            self._runs = True
 
     def _accepted(self, refusal: str) -> None:
         if self._connected.done():

@@ -105,7 +105,7 @@ def _seconds(retry_after: bytes) -> float:
         return float(text[:9])
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the second one for a year such as 10**30
         return 0.0
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

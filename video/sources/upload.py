@@ -13,6 +13,9 @@ from video.sources.sampling import Sampling
 MAX_BOUNDARY: Final = 200
 """Characters. RFC 2046 allows 70, and some cameras write more."""
 
+MAX_CONTENT_TYPE: Final = 1000
+"""Characters. Over gRPC it comes in a message, and parsing takes time for each character."""
+
 _MULTIPART: Final = ("multipart/x-mixed-replace", "multipart/mixed")
 _SEQUENCES: Final = ("image/jpeg", "video/mjpeg", "video/x-motion-jpeg")
 
@@ -21,6 +24,9 @@ def open_upload(
     reader: ByteReader, content_type: str, sampling: Sampling, limits: SourceLimits
 ) -> FrameSource:
     """A source of the frames of an upload. Raises SourceError for an unsupported content type."""
+    if len(content_type) > MAX_CONTENT_TYPE:
+        message = f"the content type has more than {MAX_CONTENT_TYPE} characters"
+        raise SourceError(VideoReason.UNSUPPORTED_FORMAT, message)
     media = parse_media_type(content_type)
     if media.name in DEMUXERS:
         return ContainerSource(reader, DEMUXERS[media.name], sampling, limits)

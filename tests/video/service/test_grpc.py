@@ -1,5 +1,6 @@
 """The same service over gRPC."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -61,6 +62,36 @@ async def test_an_option_that_is_not_valid_is_refused_by_its_name() -> None:
     assert dict(error.trailing_metadata())["x-sluice-reason"] == VideoReason.INVALID_OPTION
 
 
+async def test_calls_whose_first_message_does_not_come_take_places_and_end() -> None:
+    async with (
+        service(idle_timeout=1.0) as running,
+        analyze(running) as first,
+        analyze(running) as second,
+        analyze(running) as third,
+    ):
+        await until(lambda: running.uploads._places == 2)
+        calls = {asyncio.create_task(refused(call)) for call in (first, second, third)}
+        reasons = [dict((await each).trailing_metadata())["x-sluice-reason"] for each in calls]
+        expected = [VideoReason.TOO_MANY_UPLOADS, VideoReason.IDLE, VideoReason.IDLE]
+        assert sorted(reasons) == sorted(expected)
+        await until(lambda: running.uploads._places == 0)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        AnalyzeRequest(content_type=LINES, options={"region": "," * 1_000_000}),
+        AnalyzeRequest(content_type=LINES, options={"x" * 1_000_000: "1"}),
+    ],
+)
+async def test_very_long_options_are_refused_in_short_words(first: AnalyzeRequest) -> None:
+    async with service() as running, analyze(running) as call:
+        await call.write(first)
+        error = await refused(call)
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(error.details() or "") < 300
+
+
 async def test_a_video_that_is_broken_before_its_first_frame_is_refused() -> None:
     async with service() as running, analyze(running) as call:
         await call.write(AnalyzeRequest(content_type=LINES, data=b"broken\n"))
@@ -97,6 +128,10 @@ async def test_a_client_watches_the_events_of_a_stream() -> None:
             assert (await call.read()).stream == "door"
             unknown = method(WatchRequest(stream="yard"), metadata=METADATA, timeout=20)
             assert (await refused(unknown)).code() is grpc.StatusCode.NOT_FOUND
+            unknown = method(WatchRequest(stream="\n" * 100_000), metadata=METADATA, timeout=20)
+            error = await refused(unknown)
+            assert error.code() is grpc.StatusCode.NOT_FOUND
+            assert len(error.details() or "") < 200
             owner = next(n for n in range(2) if Assignment(shard=Shard(n, 2)).has("door"))
             running.watchers.assignment = Assignment(shard=Shard(1 - owner, 2))
             other = method(WatchRequest(stream="door"), metadata=METADATA, timeout=20)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sluice.config.video import Region
 from sluice.contract.video import VideoReason
 from tests.video.process.running_service import jpeg
 from tests.video.service.http_client import Exchange, exchange
@@ -79,6 +80,20 @@ async def test_the_call_ends_when_the_stream_is_removed() -> None:
     ):
         await sent.response()
         running.watchers.change({})
+        assert await sent.line() == b""
+
+
+async def test_the_call_ends_when_the_stream_gets_another_model() -> None:
+    async with (
+        service() as running,
+        camera(running, "door"),
+        watch(running, "door") as sent,
+    ):
+        await sent.response()
+        model = running.uploads.models["digits"]
+        running.watchers.change({"door": WatchedStream("digits", model, Region(width=0.5))})
+        assert running.watchers.count == 1
+        running.watchers.change({"door": WatchedStream("secret", model)})
         assert await sent.line() == b""
 
 

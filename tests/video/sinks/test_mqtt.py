@@ -3,6 +3,8 @@
 import asyncio
 import json
 import shutil
+import socket
+import ssl
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from tests.redis_tls import make_files, tls_in_front_of
 from tests.video.sinks.events import delivered, event, failing, running, until
 from tests.video.sinks.mqtt_broker import Broker, mqtt_broker
 from video.sinks import mqtt
+from video.sinks.mqtt_session import MqttSession
 
 
 def config(port: int, **more: Any) -> dict[str, Any]:
@@ -89,6 +92,24 @@ def test_a_broker_that_says_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch)
     with mqtt_broker() as broker:
         broker.silent = True
         assert asyncio.run(run(broker)) == "localhost: no answer within 0.3 s"
+
+
+def test_brokers_that_hold_up_the_handshake_take_no_thread_of_other_sinks() -> None:
+    async def run(port: int) -> None:
+        tls = ssl.create_default_context()
+        sessions = [MqttSession(f"c{i}", None, None, tls, 5.0) for i in range(40)]
+        connecting = [asyncio.create_task(each.connect("127.0.0.1", port)) for each in sessions]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(2):
+            await asyncio.to_thread(lambda: None)
+        for each in connecting:
+            each.cancel()
+        for session in sessions:
+            await session.close()
+
+    # Nobody accepts the connections, so that they are open and silent.
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        asyncio.run(run(server.getsockname()[1]))
 
 
 def test_a_password_is_sent_and_never_shown() -> None:

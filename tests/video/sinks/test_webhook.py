@@ -127,6 +127,8 @@ def test_retry_after_is_seconds_or_a_date_and_only_of_429_and_503() -> None:
         assert 90 < error_of(server, 503, **{"retry-after": date}).retry_after <= 100
         assert error_of(server, 503, **{"retry-after": "soon"}).retry_after == 0
         assert error_of(server, 503, **{"retry-after": "9" * 400}).retry_after < 1e9
+        far = "Mon, 01 Jan 9999999999999999999999 00:00:00 GMT"
+        assert error_of(server, 503, **{"retry-after": far}).retry_after == 0
         assert error_of(server, 400, **{"retry-after": "7"}).retry_after == 0
 
 

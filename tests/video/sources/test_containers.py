@@ -47,6 +47,12 @@ def test_other_content_types_are_refused(media_type: str) -> None:
     assert error.value.reason is VideoReason.UNSUPPORTED_FORMAT
 
 
+def test_a_very_long_content_type_is_not_parsed() -> None:
+    with pytest.raises(SourceError, match="characters") as error:
+        open_upload(Chunks(b""), "video/mp4" + ';a="b"' * 1000, Sampling(), LIMITS)
+    assert error.value.reason is VideoReason.UNSUPPORTED_FORMAT
+
+
 def test_parameters_and_case_of_the_content_type_do_not_matter() -> None:
     source = open_upload(Chunks(encoded()), "Video/MP2T; codecs=x", Sampling(), LIMITS)
     assert len(list(source.frames())) == 40
