@@ -18,6 +18,10 @@ VIDEO_TYPES: Final = (
 """Media types of uploads, without parameters. `image/jpeg` is a sequence of JPEG images."""
 
 
+MAX_REPORTED: Final = 2000
+"""Streams in a report of a worker: all cameras of a config, and as many uploads."""
+
+
 class VideoReason(StrEnum):
     """Machine-readable reasons of the video service."""
 

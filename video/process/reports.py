@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable
-from itertools import cycle
+from itertools import cycle, islice
 from typing import Final, NoReturn
 
 import grpc.aio
@@ -12,6 +12,7 @@ import grpc.aio
 from protos.base_pb2 import Node
 from protos.video_pb2 import ReportReceived, StreamStatus, VideoReport
 from sluice.contract.paths import VIDEO_REPORTS
+from sluice.contract.video import MAX_REPORTED
 from sluice.tls import NO_CREDENTIALS, ClientCredentials
 from video.process.control_plane import call_metadata, open_channel
 from video.process.subscriber import CONNECT_TIMEOUT
@@ -26,7 +27,10 @@ CONFIRMATION_TIMEOUT: Final = 10.0
 
 
 class StreamReporter:
-    """Sends the reports of one worker. `streams` returns what the next report says."""
+    """Sends the reports of one worker.
+
+    `streams` returns what the next report says, cameras first: a report has a limit.
+    """
 
     def __init__(
         self,
@@ -77,7 +81,7 @@ class StreamReporter:
                         node=node,
                         process=self._process,
                         number=self._number,
-                        streams=self._streams(),
+                        streams=islice(self._streams(), MAX_REPORTED),
                     )
                 )
                 async with asyncio.timeout(CONFIRMATION_TIMEOUT):

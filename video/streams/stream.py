@@ -148,7 +148,8 @@ class Stream:
             name=self.settings.name,
             model=self.settings.model_name,
             state=state,
-            seconds=now - since,
+            # The first frame may have come after `now`.
+            seconds=max(0.0, now - since),
             counts=self.counters.snapshot(),
             frames_per_second=0.0 if session is None else session.rate.per_second(now),
             results_per_second=self._results.per_second(now),

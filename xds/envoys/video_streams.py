@@ -12,6 +12,7 @@ from typing import Final
 from protos.base_pb2 import Node
 from protos.video_pb2 import Counts, ReportReceived, SinkStatus, StreamStatus, VideoReport
 from sluice.contract.paths import VIDEO_REPORT_METHOD, VIDEO_REPORT_SERVICE
+from sluice.contract.video import MAX_REPORTED
 from sluice.printable import printable
 from xds.envoys.reporters import SourceName
 from xds.envoys.reports import InvalidReportError
@@ -20,9 +21,6 @@ from xds.protocol.shared_names import OverLimitError
 
 MAX_WORKERS: Final = 256
 """Workers that report: 32 of each of eight services."""
-
-MAX_REPORTED: Final = 2000
-"""Streams of one worker: all cameras of a config, and as many uploads."""
 
 MAX_REASONS: Final = 64
 MAX_SINKS: Final = 16

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from protos.base_pb2 import Node
+from protos.video_pb2 import StreamStatus
 from sluice.contract.names import VIDEO_SETTINGS, video_model, video_stream
+from sluice.contract.video import MAX_REPORTED
 from sluice.tls import NO_CREDENTIALS, ClientCredentials
 from tests.video.process.ads_server import AdsServer, ads_server, resources
 from tests.video.streams_kit import jpeg_model
@@ -151,3 +153,15 @@ async def test_reports_have_the_node_first_and_numbers_that_grow() -> None:
     assert not second.HasField("node")
     assert [each.number for each in (first, second, third)] == [1, 2, 3]
     assert first.process == third.process != 0
+
+
+async def test_a_report_has_as_many_streams_as_the_control_plane_takes() -> None:
+    streams = [StreamStatus(name=str(number)) for number in range(MAX_REPORTED + 1)]
+    async with ads_server() as server:
+        reporter = StreamReporter(server.address, NODE, lambda: streams)
+        task = asyncio.create_task(reporter.run())
+        try:
+            await server.until(lambda: len(server.reports) == 1)
+        finally:
+            task.cancel()
+    assert list(server.reports[0].streams) == streams[:MAX_REPORTED]

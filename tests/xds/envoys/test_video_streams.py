@@ -13,13 +13,13 @@ import pytest
 from protos.base_pb2 import Node
 from protos.video_pb2 import Counts, ReportReceived, SinkStatus, StreamStatus, VideoReport
 from sluice.contract.paths import VIDEO_REPORTS
+from sluice.contract.video import MAX_REPORTED
 from video.streams.status import StreamState
 from xds.envoys import video_streams
 from xds.envoys.reports import InvalidReportError, ReportService
 from xds.envoys.video_streams import (
     MAX_ERROR,
     MAX_REASONS,
-    MAX_REPORTED,
     MAX_SINKS,
     MAX_WORKERS,
     SILENT_AFTER,
