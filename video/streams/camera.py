@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -42,9 +43,9 @@ class ConfiguredStream:
 class Camera:
     """Runs a configured stream until it has no settings any more.
 
-    `grace`: seconds for requests in flight, and then for sinks, when the stream stops. Watchers,
-    counts and the sinks that do not change stay over changes. The counts of another model begin
-    anew. `ended` is set when the stream is removed.
+    `grace`: seconds for requests in flight and then for sinks, together, when the stream stops or
+    changes. Watchers, counts and the sinks that do not change stay over changes. The counts of
+    another model begin anew. `ended` is set when the stream is removed.
     """
 
     def __init__(self, wanted: ConfiguredStream, parts: StreamParts, grace: float) -> None:
@@ -52,9 +53,10 @@ class Camera:
         self._parts, self._grace = parts, grace
         self._wanted: ConfiguredStream | None = wanted
         self._changed = asyncio.Event()
+        self._changed_at = time.monotonic()
         self._watchers: list[Output] = []
         self._name = wanted.settings.name
-        self._sinks = RunningSinks(grace)
+        self._sinks = RunningSinks()
         self._stream = Stream(wanted.settings, parts, upload=False)
         self._task = asyncio.create_task(self._run())
 
@@ -67,6 +69,7 @@ class Camera:
         """Change the settings. None: the stream is removed."""
         if wanted != self._wanted:
             self._wanted = wanted
+            self._changed_at = time.monotonic()
             self._changed.set()
 
     async def stopped(self) -> None:
@@ -93,7 +96,7 @@ class Camera:
                 self._changed.clear()
                 try:
                     if wanted is None:
-                        await self._sinks.change(())
+                        await self._sinks.change((), self._grace_left())
                     else:
                         await self._run_with(wanted)
                 except Exception:
@@ -104,13 +107,17 @@ class Camera:
         finally:
             self.ended.set()
 
+    def _grace_left(self) -> float:
+        # The supervisor kills a worker that takes longer to stop.
+        return max(0.0, self._changed_at + self._grace - time.monotonic())
+
     async def _run_with(self, wanted: ConfiguredStream) -> None:
         """Run the stream until its settings change."""
         self._stream = stream = self._new_stream(wanted.settings)
         for watcher in self._watchers:
             stream.add_output(watcher)
         try:
-            await self._sinks.change(wanted.sinks)
+            await self._sinks.change(wanted.sinks, self._grace_left())
             for sink in self._sinks:
                 stream.add_output(sink)
             await self._pull(stream, wanted)
@@ -130,5 +137,5 @@ class Camera:
             await asyncio.wait((running, changed), return_when=asyncio.FIRST_COMPLETED)
         finally:
             changed.cancel()
-            pulled.stop(self._grace)
+            pulled.stop(self._grace_left())
             await running

@@ -14,7 +14,7 @@ from video.streams.stream import Stream
 class StreamRegistry:
     """All streams of a worker. Use it on the event loop.
 
-    `grace`: seconds for requests in flight, and then for sinks, when a camera is removed.
+    `grace`: seconds for requests in flight and then for sinks, together, when a camera is removed.
     """
 
     def __init__(self, parts: StreamParts, grace: float) -> None:

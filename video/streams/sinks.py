@@ -20,10 +20,9 @@ class ConfiguredSink:
 
 
 class RunningSinks:
-    """The sinks that deliver now. `grace`: seconds for the events of a sink that stops."""
+    """The sinks that deliver now."""
 
-    def __init__(self, grace: float) -> None:
-        self._grace = grace
+    def __init__(self) -> None:
         self._running = dict[ConfiguredSink, Sink]()
 
     def __iter__(self) -> Iterator[Sink]:
@@ -32,11 +31,14 @@ class RunningSinks:
     def __len__(self) -> int:
         return len(self._running)
 
-    async def change(self, wanted: Sequence[ConfiguredSink]) -> None:
-        """Stop the sinks that are not wanted, and then start those that do not run."""
+    async def change(self, wanted: Sequence[ConfiguredSink], grace: float) -> None:
+        """Stop the sinks that are not wanted, and then start those that do not run.
+
+        `grace`: seconds for the events of the sinks that stop.
+        """
         removed = [each for each in self._running if each not in wanted]
         # A new sink may use the file or the spool of one that stops.
-        await asyncio.gather(*(self._running.pop(each).stop(self._grace) for each in removed))
+        await asyncio.gather(*(self._running.pop(each).stop(grace) for each in removed))
         for each in wanted:
             if each not in self._running:
                 sink = each.open()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sluice.config.models import Model
-from tests.video.gateway_server import gateway_server
+from tests.video.gateway_server import after, gateway_server
 from tests.video.memory_source import MemorySource
 from tests.video.streams_kit import MemoryOutput, jpeg_model, settings, stream_parts, until
 from video.source import FrameSource
@@ -112,6 +112,28 @@ async def test_a_change_of_a_camera_keeps_its_counts_and_the_sinks_that_stay() -
         assert not cameras.sinks[0].stopped
         counts = registry.snapshot()[0].counts
         assert (counts.frames, counts.results, counts.in_flight) == (2, 2, 0)
+
+
+async def test_requests_and_sinks_of_a_camera_that_stops_share_its_time() -> None:
+    graces: list[float] = []
+
+    class TimedSink(MemoryOutput):
+        async def stop(self, timeout: float) -> None:  # noqa: ASYNC109
+            graces.append(timeout)
+
+    async with (
+        gateway_server(after(0.5)) as gateway,
+        stream_parts(gateway.address) as parts,
+    ):
+        registry, cameras = StreamRegistry(parts, grace=2.0), Cameras()
+        sinks = (ConfiguredSink(b"", TimedSink),)
+        registry.apply({"door": replace(cameras.configured("door"), sinks=sinks)})
+        await until(lambda: len(cameras.sources) == 1)
+        cameras.sources[0].deliver(0)
+        await until(lambda: len(gateway.requests) == 1)
+        await registry.stop()
+    assert len(graces) == 1
+    assert graces[0] < 1.9
 
 
 async def test_a_sink_that_changes_stops_before_its_successor_starts() -> None:
