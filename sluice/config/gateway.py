@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import chain
+from os.path import normpath
 from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -41,7 +42,7 @@ from sluice.config.values import (
     UnixSocket,
 )
 from sluice.config.video import MAX_STREAMS, Videos, VideoService
-from sluice.config.video_sinks import named
+from sluice.config.video_sinks import is_full_file, named
 from sluice.contract.paths import OIP_PREFIX, VIDEO_GRPC_PREFIX, VIDEO_OPERATION
 from sluice.near_names import did_you_mean
 
@@ -511,16 +512,22 @@ class GatewayConfig(Strict):
 
     @model_validator(mode="after")
     def _sinks_write_to_files_of_their_own(self) -> Self:
-        written: set[str] = set()
+        files: dict[str, int] = {}
+        places: dict[str, KeyPath] = {}
         for name, stream in self.videos.items():
             for index, sink in enumerate(stream.sinks):
                 if sink.file is None:
                     continue
-                path = named(sink.file.path, name)
-                if path in written:
+                path = normpath(named(sink.file.path, name))
+                places[path] = "videos", name, "sinks", index, "file", "path"
+                if path in files:
                     message = "another sink writes to this file: write {stream} in the path"
-                    raise invalid(message, ("videos", name, "sinks", index, "file", "path"))
-                written.add(path)
+                    raise invalid(message, places[path])
+                files[path] = sink.file.keep
+        for path, place in places.items():
+            if is_full_file(path, files):
+                message = "another sink gives its full files this name: write another path"
+                raise invalid(message, place)
         return self
 
     @model_validator(mode="after")

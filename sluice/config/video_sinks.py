@@ -1,7 +1,7 @@
 """Where the events of a video stream go: files, Redis Streams, webhooks and MQTT."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -32,6 +32,12 @@ _OWN_HEADERS: Final = ("idempotency-key", "user-agent")
 def named(text: str, stream: str) -> str:
     """The text with the name of the stream in the place of `{stream}`."""
     return text.replace(STREAM, stream)
+
+
+def is_full_file(path: str, files: Mapping[str, int]) -> bool:
+    """Whether a full file of another sink may get this path. `files`: paths, each with `keep`."""
+    base, _, number = path.rpartition(".")
+    return base in files and number in map(str, range(1, files[base] + 1))
 
 
 def _check_webhook(value: str) -> str:

@@ -75,6 +75,17 @@ def config(*paths: str) -> dict[str, Any]:
 
 def test_two_sinks_cannot_write_to_one_file() -> None:
     GatewayConfig.model_validate(config("/events/{stream}", "/events/{stream}"))
-    for paths in (("/events/all", "/events/all"), ("/camera-1", "/{stream}")):
+    for paths in (
+        ("/events/all", "/events/all"),
+        ("/camera-1", "/{stream}"),
+        ("/events//all", "/events/x/../all"),
+    ):
         with pytest.raises(ValidationError, match="another sink writes to this file"):
             GatewayConfig.model_validate(config(*paths))
+
+
+def test_a_sink_cannot_write_to_a_full_file_of_another_sink() -> None:
+    GatewayConfig.model_validate(config("/events/all", "/events/all.6", "/events/all.01"))
+    for path in ("/events/all.1", "/events/all.5"):
+        with pytest.raises(ValidationError, match="another sink gives its full files this name"):
+            GatewayConfig.model_validate(config(path, "/events/all"))
