@@ -20,6 +20,11 @@ MODES = (None, messages.COUNT_BODY, messages.CONVERT_BODY)
 DOCUMENT = document(
     {
         "m": {"canaries": [{"version": "v2", "percent": 50}]},
+        "films": {
+            "versions": {"v1": {"endpoints": [{"address": "127.0.0.1:9"}], "protocol": "grpc"}},
+            "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1]}],
+            "video": {},
+        },
         "m.v1": {"claim_rules": [{"claim": "group", "value": "vip", "version": "v2"}]},
     }
 )
@@ -111,3 +116,14 @@ def test_a_long_response_is_not_cached() -> None:
     assert len(cache) == 0
     cache.get(policy, admission, 1, lambda: bytes(MAX_RESPONSE))
     assert len(cache) == 1
+
+
+def test_the_credentials_of_a_caller_reach_the_video_service_only_with_its_own_request() -> None:
+    service, policy = served()
+    for token in (TOKENS[0], bearer(sub="alice", jti="another token of this subject")):
+        request = make_request(
+            "/v2/models/films/video", content_type="video/mp4", authorization=token
+        )
+        admission = admitted(policy, request)
+        response = service.admission_response(admission, dict(request.headers), None)
+        assert token.encode() in response
