@@ -10,11 +10,17 @@ from typing import Final
 
 from video.sources.limits import MAX_FRAME_BYTES
 
+MAX_MARKERS: Final = 2000
+"""Markers of an image outside of its scans. The conversion accepts half as many segments."""
+
 _START: Final = b"\xff\xd8"
 _END_MARKER: Final = b"\xff\xd9"
 _END, _SCAN = 0xD9, 0xDA
 _ALONE: Final = frozenset((0x01, *range(0xD0, 0xD8)))
 """Second bytes of markers without a segment."""
+
+_FILL: Final = re.compile(rb"\xff+")
+"""Fill bytes, and the first byte of the marker after them."""
 
 _MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """What ends the entropy-coded data of a scan."""
@@ -35,6 +41,7 @@ class JpegSplitter:
         self._at = 0
         """Position from which the structure of the first image is not read yet. 0: no image."""
         self._in_scan = False
+        self._markers = 0
         self.broken = 0
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
@@ -67,7 +74,7 @@ class JpegSplitter:
             del self._buffer[: max(0, len(self._buffer) - 1)]
             return False
         del self._buffer[:start]
-        self._at, self._in_scan = len(_START), False
+        self._at, self._in_scan, self._markers = len(_START), False, 0
         return True
 
     def _find_end(self) -> int | None:
@@ -84,7 +91,8 @@ class JpegSplitter:
             if kind == _END:
                 return self._at + 2
             size = self._segment_size(kind)
-            if not size:
+            self._markers += 1
+            if not size or self._markers > MAX_MARKERS:
                 return 0
             if len(buffer) < self._at + size:
                 return None
@@ -94,8 +102,8 @@ class JpegSplitter:
 
     def _segment_size(self, kind: int) -> int:
         """Bytes of a marker and its segment. 0 if it is not allowed here."""
-        if kind == 0xFF:  # fill byte
-            return 1
+        if kind == 0xFF and (fill := _FILL.match(self._buffer, self._at)):
+            return fill.end() - self._at - 1
         if kind in _ALONE:
             return 2
         if kind in (0x00, 0xD8):

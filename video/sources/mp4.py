@@ -26,7 +26,7 @@ MAX_FRAGMENTS: Final = 500_000
 """Samples and fragments of a video. The demuxer keeps about 50 bytes for each."""
 
 MAX_CHILDREN: Final = 1000
-"""Boxes in a box of the index."""
+"""Boxes in a box of the index, and boxes between two boxes with an index."""
 
 _CHUNK: Final = 64 << 10
 
@@ -71,6 +71,7 @@ class BoxReader:
         self._has_movie = False
         self._samples = 0
         self._fragments = 0
+        self._boxes_since_index = 0
         self.media_first = False
         """Whether the media comes before the index, once the first bytes are read."""
         self.failure: SourceError | None = None
@@ -118,6 +119,9 @@ class BoxReader:
             if size != 0 and size < after:
                 raise _broken("a box is smaller than its header")
             left = size - after if size else None
+            self._boxes_since_index += 1
+            if self._boxes_since_index > MAX_CHILDREN:
+                raise _broken(f"more than {MAX_CHILDREN} boxes follow each other without an index")
             if kind in (b"moov", b"moof"):
                 yield header + self._index(kind, left)
             elif kind == b"mdat":
@@ -143,6 +147,7 @@ class BoxReader:
         if len(data) < size:
             raise _broken("it ends within its index")
         self._has_movie = True
+        self._boxes_since_index = 0
         self._fragments += not is_movie
         if self._fragments > MAX_FRAGMENTS:
             message = f"the MP4 has more than {MAX_FRAGMENTS} fragments"

@@ -15,6 +15,7 @@ MAX_HEADER_BYTES: Final = 16 << 10
 
 
 _DASHES: Final = b"--"
+_EMPTY_LINE, _SHORT_EMPTY_LINE = b"\r\n\r\n", b"\n\n"
 
 
 class MultipartError(ValueError):
@@ -103,8 +104,11 @@ class MultipartParser:
 
 def _end_of_headers(buffer: bytearray, begin: int) -> tuple[int, int]:
     """Where the empty line after the headers is, and its size with the line end before it."""
-    found = [(buffer.find(mark, begin), len(mark)) for mark in (b"\r\n\r\n", b"\n\n")]
-    return min((each for each in found if each[0] >= 0), default=(-1, 0))
+    # Without limits, each of many small parts would search all that follows it.
+    limit = begin + MAX_HEADER_BYTES
+    end = buffer.find(_EMPTY_LINE, begin, limit)
+    short = buffer.find(_SHORT_EMPTY_LINE, begin, limit if end < 0 else end)
+    return (end, len(_EMPTY_LINE)) if short < 0 else (short, len(_SHORT_EMPTY_LINE))
 
 
 def _parse_headers(text: str) -> dict[str, str]:

@@ -159,6 +159,7 @@ def test_a_reference_to_another_file_is_not_followed(tmp_path: Path) -> None:
         struct.pack(">I", 1 << 30) + b"moov" + bytes(1000),
         _box(b"moov", struct.pack(">I", 100) + b"trak"),
         _box(b"moof"),
+        _box(b"mdat") + _box(b"free") * MAX_CHILDREN,
         _box(b"ftyp") + _box(b"moov") + _box(b"moov"),
         struct.pack(">I", 4) + b"moov",
     ],

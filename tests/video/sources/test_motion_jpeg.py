@@ -13,7 +13,7 @@ from sluice.contract.video import VideoReason
 from tests.video.sources.samples import LIMITS, Chunks, failure, pixels
 from video.source import FrameSource, SourceError
 from video.sources import Sampling, SourceLimits, open_upload
-from video.sources.jpeg_sequence import JpegSplitter
+from video.sources.jpeg_sequence import MAX_MARKERS, JpegSplitter
 from video.sources.multipart import MAX_HEADER_BYTES, MultipartError, MultipartParser
 
 
@@ -190,3 +190,13 @@ def test_the_time_for_a_body_grows_with_its_size_only(length: bool) -> None:
     began = time.process_time()
     assert len(list(source.frames())) == 1
     assert time.process_time() - began < 2
+
+
+def test_an_image_with_very_many_markers_is_broken() -> None:
+    splitter = JpegSplitter()
+    for marker in (b"\xff\xe0\0\2", b"\xff\xd0"):
+        many = b"\xff\xd8" + marker * (MAX_MARKERS + 1)
+        assert list(splitter.feed(many + IMAGES[0])) == [IMAGES[0]]
+    assert splitter.broken == 2
+    filled = b"\xff\xd8" + b"\xff" * 1_000_000 + IMAGES[0][2:]
+    assert list(splitter.feed(filled)) == [filled]
