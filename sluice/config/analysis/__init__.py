@@ -7,7 +7,7 @@ that works as intended has no warning.
 from collections.abc import Iterator
 from typing import Final
 
-from sluice.config.analysis import access, exposure, memory, routing, traffic
+from sluice.config.analysis import access, exposure, memory, routing, traffic, video
 from sluice.config.analysis.rule import FAILING_HEALTH_CHECK, Rule
 from sluice.config.finding import Finding
 from sluice.config.gateway import GatewayConfig
@@ -17,6 +17,7 @@ RULES: Final[tuple[Rule, ...]] = (
     *routing.RULES,
     *traffic.RULES,
     *memory.RULES,
+    *video.RULES,
     *exposure.RULES,
 )
 

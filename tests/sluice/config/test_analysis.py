@@ -51,6 +51,22 @@ def test_a_good_config_has_no_warning() -> None:
     assert found(auth=TOKENS) == []
 
 
+def test_frames_that_are_larger_than_a_body() -> None:
+    def of_video(max_batch: int, max_body: str) -> list[str]:
+        image = {"name": "image", "datatype": "FP32", "shape": [-1, 3, 640, 640]}
+        watched = {
+            "versions": {"v1": {**VERSION, "protocol": "grpc"}},
+            "inputs": [{**image, "image": {"width": 640, "height": 640, "layout": "NCHW"}}],
+            "video": {"max_batch": max_batch},
+            "max_body": max_body,
+        }
+        return found(models={"m": watched}, video={})
+
+    large = ["large_frames models.m.video"]
+    assert of_video(1, "4915200B") == of_video(2, "10MiB") == []
+    assert of_video(1, "4915199B") == of_video(3, "10MiB") == large
+
+
 def test_streams_of_cameras_whose_frames_are_refused() -> None:
     def of_stream(access: dict[str, object], **keys: object) -> list[str]:
         grpc = {"v1": {**VERSION, "protocol": "grpc"}}
