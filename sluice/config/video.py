@@ -178,7 +178,10 @@ class VideoStream(Confidential):
     The requests for its frames go through the gateway, with the headers of `headers_from_secret`.
     """
 
-    url: Annotated[CameraUrl, Shown()] = Field(description="RTSP URL of the camera.")
+    url: Annotated[CameraUrl, Shown()] = Field(
+        description="RTSP URL of the camera. All who may read the config see it, also its query: "
+        "write the password into `credentials`."
+    )
     transport: Annotated[Literal["tcp", "udp"], Shown()] = Field(
         "tcp", description="Transport of the frames (RTP)."
     )

@@ -148,7 +148,8 @@ class WebhookSink(Confidential):
     """
 
     url: Annotated[WebhookUrl, Shown(), Placeholders] = Field(
-        description="URL of the receiver. `{stream}` is the name of the stream.",
+        description="URL of the receiver. `{stream}` is the name of the stream. All who may read "
+        "the config see it: write credentials into `headers_from_secret`.",
         examples=["https://events.example/video"],
     )
     headers_from_secret: SecretHeaders = Field(
