@@ -15,7 +15,6 @@ from sluice.contract.paths import VIDEO_REPORTS
 from sluice.contract.video import MAX_REPORTED
 from sluice.tls import NO_CREDENTIALS, ClientCredentials
 from video.process.control_plane import call_metadata, open_channel
-from video.process.subscriber import CONNECT_TIMEOUT
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ REPORT_INTERVAL: Final = 1.0
 """Seconds between two reports."""
 
 CONFIRMATION_TIMEOUT: Final = 10.0
-"""Seconds for the confirmation of a report. Later, another control plane gets the reports."""
+"""Seconds for a report and its confirmation. Later, another control plane gets the reports."""
 
 
 class StreamReporter:
@@ -65,8 +64,6 @@ class StreamReporter:
         """Send reports on one stream until it ends."""
         metadata = call_metadata(self._credentials)
         async with open_channel(address, self._credentials) as channel:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await channel.channel_ready()
             method = channel.stream_stream(
                 VIDEO_REPORTS,
                 request_serializer=VideoReport.SerializeToString,
@@ -76,15 +73,14 @@ class StreamReporter:
             node: Node | None = self._node
             while True:
                 self._number += 1
-                await call.write(
-                    VideoReport(
-                        node=node,
-                        process=self._process,
-                        number=self._number,
-                        streams=islice(self._streams(), MAX_REPORTED),
-                    )
+                report = VideoReport(
+                    node=node,
+                    process=self._process,
+                    number=self._number,
+                    streams=islice(self._streams(), MAX_REPORTED),
                 )
                 async with asyncio.timeout(CONFIRMATION_TIMEOUT):
+                    await call.write(report)
                     received = await call.read()
                 if received is grpc.aio.EOF:
                     return

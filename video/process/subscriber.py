@@ -98,8 +98,6 @@ class Subscriber:
         """Run one stream until it ends. Raises AioRpcError, OSError and DecodeError."""
         metadata = call_metadata(self._credentials)
         async with open_channel(address, self._credentials) as channel:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await channel.channel_ready()
             method = channel.stream_stream(
                 ADS_DELTA,
                 request_serializer=DeltaDiscoveryRequest.SerializeToString,
@@ -110,7 +108,9 @@ class Subscriber:
             # The settings are sent again, which shows that the control plane responds.
             known = {n: v for n, v in self.state.versions.items() if n != VIDEO_SETTINGS}
             request.initial_resource_versions.update(known)
-            await call.write(request)
+            # A refused connection fails the call at once, so that the next control plane is tried.
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await call.write(request)
             while (message := await call.read()) is not grpc.aio.EOF:
                 response = DeltaDiscoveryResponse.FromString(message)
                 if not self.state.connected:

@@ -116,14 +116,31 @@ async def test_the_config_stays_while_the_control_plane_is_away_and_only_changes
     assert applied.configs[-1].streams.keys() == {"yard"}
 
 
-async def test_the_next_control_plane_is_tried_when_one_does_not_respond() -> None:
+REFUSED = "127.0.0.1:1"
+"""An address at which no server listens."""
+
+SOON = 10.0
+"""Seconds, much less than a client waits for a server that does not answer."""
+
+
+async def test_the_next_control_plane_gets_the_subscription_when_one_refuses_it() -> None:
     applied = Applied()
-    async with ads_server() as server:
+    async with ads_server() as server, asyncio.timeout(SOON):
         server.push(all_of())
-        subscriber = Subscriber(f"127.0.0.1:1,{server.address}", NODE, applied)
+        subscriber = Subscriber(f"{REFUSED},{server.address}", NODE, applied)
         task = asyncio.create_task(subscriber.run())
         try:
             await server.accepted("n1")
+        finally:
+            task.cancel()
+
+
+async def test_the_next_control_plane_gets_the_reports_when_one_refuses_them() -> None:
+    async with ads_server() as server, asyncio.timeout(SOON):
+        reporter = StreamReporter(f"{REFUSED},{server.address}", NODE, tuple, interval=0.01)
+        task = asyncio.create_task(reporter.run())
+        try:
+            await server.until(lambda: len(server.reports) >= 1)
         finally:
             task.cancel()
 
