@@ -13,12 +13,12 @@ from typing import Any
 
 import grpc
 import grpc.aio
-import httpx
 import pytest
 
 from protos.video_pb2 import AnalysisResult, AnalyzeRequest
 from sluice.contract.paths import VIDEO_ANALYZE, VIDEO_SERVICE
 from sluice.contract.video import VideoReason
+from tests import plain_http
 from tests.integration.frame_model import REGION, frame_model
 from tests.integration.gateway import (
     START_TIMEOUT,
@@ -78,7 +78,7 @@ def with_token(stream: dict[str, Any]) -> dict[str, Any]:
 
 def workers(gateway: Gateway) -> list[dict[str, Any]]:
     url = f"http://{gateway.config['video']['metrics']}/v1/videos"
-    found: list[dict[str, Any]] = httpx.get(url).json()["workers"]
+    found: list[dict[str, Any]] = plain_http.get(url).json()["workers"]
     return found
 
 
