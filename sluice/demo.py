@@ -31,6 +31,8 @@ callout: {{ address: "127.0.0.1:{5}" }} # and one more port for each further wor
 """
 _FIRST_MODEL = 20
 """Offset of the ports of the models: the workers of the callout have the ports before them."""
+_VIDEO = {"127.0.0.1:18200": 33, "127.0.0.1:18240": 35, "127.0.0.1:9903": 37}
+"""Offsets of the ports of the video service, by its addresses. A second worker has room, too."""
 PORTS = 40
 """Ports from the first one that a copy with ports of its own may use."""
 
@@ -79,7 +81,8 @@ def _with_ports(text: str, port: int) -> str:
 
     The values of the YAML document are changed, and not its comments.
     """
-    ports = defaultdict[str, int](count(port + _FIRST_MODEL).__next__)
+    video = {address: port + offset for address, offset in _VIDEO.items()}
+    ports = defaultdict[str, int](count(port + _FIRST_MODEL).__next__, video)
     text = _with_values(
         text, lambda value: f"127.0.0.1:{ports[value]}" if _ADDRESS.fullmatch(value) else None
     )

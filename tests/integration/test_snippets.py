@@ -420,8 +420,8 @@ def test_the_blocks_of_the_admin_api_work(reader: Reader) -> None:
 def test_the_blocks_about_commands_work(reader: Reader) -> None:
     work, folder = reader.folder / "demo", reader.folder / "config"
     config = work / "gateway.yaml"
-    for port in range(reader.port + 27, reader.port + 19, -1):
-        # The parts of the demo with the ports that stand for those of the page.
+    for port in range(reader.port + 24, reader.port + 19, -1):
+        # The models of the demo with the ports that stand for those of the page.
         config.write_text(config.read_text().replace(f":{port}", f":{port + 1}"))
     environment = {"XDG_CONFIG_HOME": str(folder), **reader.environment, **gateway_of(work)}
     with shell(work, environment) as session:

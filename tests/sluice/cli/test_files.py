@@ -110,7 +110,9 @@ def test_every_address_of_a_demo_with_a_port_of_its_own_is_in_its_range(tmp_path
         config.listener.address, config.control_plane.http, config.control_plane.xds,
         config.envoy.admin, config.telemetry.metrics.address, *config.callout.addresses(),
     ]  # fmt: skip
-    ports = [int(address.removeprefix("127.0.0.1:")) for address in (*gateway, *models)]
+    assert config.video is not None
+    video = [config.video.http, config.video.grpc, config.video.metrics]
+    ports = [int(address.removeprefix("127.0.0.1:")) for address in (*gateway, *models, *video)]
     assert len(set(ports)) == len(ports)
     assert set(ports) <= set(range(23000, 23000 + PORTS))
     assert ports[0] == 23000
