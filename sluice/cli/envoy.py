@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sluice.bootstrap import NodeNames, render, write_sds_files
 from sluice.cli.commands import CommandError, Subcommands, UsageError, command
+from sluice.cli.file_warnings import print_warnings
 from sluice.cli.gateway import (
     config_argument,
     read_identity,
@@ -20,8 +21,8 @@ from sluice.cli.gateway import (
 from sluice.config import GatewayConfig
 from sluice.config.gateway import Callout, ControlPlane, Envoy, Listener
 from sluice.config.identity_files import envoy_findings
-from sluice.config.load import ConfigText, load, read_text
-from sluice.config.named_files import RUNS_HERE, RUNS_ON_THIS_MACHINE, Strictness, judge
+from sluice.config.load import load
+from sluice.config.named_files import RUNS_HERE, RUNS_ON_THIS_MACHINE, Strictness
 from sluice.config.node_groups import NodeGroups, group_of
 from sluice.contract.names import NODE_CLUSTER
 from sluice.near_names import did_you_mean
@@ -126,9 +127,7 @@ def _check(
         _check_group(config.node_groups, node, group)
     if config.identity is not None:
         found = envoy_findings(config.identity, file.parent, datetime.now(UTC))
-        place = ConfigText(read_text(file), str(file)).problem
-        for warning in judge(found, strictness, place):
-            print(f"warning: {warning}", file=sys.stderr)
+        print_warnings(found, strictness, file)
 
 
 def _check_group(groups: NodeGroups, node: NodeNames, wanted: str) -> None:

@@ -3,14 +3,13 @@
 import argparse
 import asyncio
 import logging
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from sluice.cli.addresses import address
 from sluice.cli.commands import CommandError, Subcommands, UsageError, command
+from sluice.cli.file_warnings import print_warnings
 from sluice.cli.files import write_demo
 from sluice.cli.gateway import (
     config_argument,
@@ -20,16 +19,15 @@ from sluice.cli.gateway import (
     require_config,
 )
 from sluice.cli.numbers import seconds, whole_number
+from sluice.cli.section_options import with_options
 from sluice.config import GatewayConfig
 from sluice.config.access import Access
-from sluice.config.addresses import is_host_port
 from sluice.config.gateway import MAX_WORKERS, Callout, ControlPlane, exposed_addresses
 from sluice.config.identity import Identity
 from sluice.config.identity_files import callout_findings
-from sluice.config.load import CONFIG_VARIABLE, ConfigText, read_text
-from sluice.config.named_files import RUNS_HERE, judge
+from sluice.config.load import CONFIG_VARIABLE
+from sluice.config.named_files import RUNS_HERE
 from sluice.config.telemetry import MetricsEndpoint, Telemetry
-from sluice.config.validation import error_message
 from sluice.config.values import MIN_DURATION
 from sluice.demo import default_config
 from sluice.followed_access import CalloutClients, FollowedAccess
@@ -37,16 +35,15 @@ from sluice.garbage_collection import without_collection
 from sluice.identity import absolute, absolute_access, callout_files, xds_client
 from sluice.runner import READY_TIMEOUT, StartError, UpOptions, up
 
-_OPTIONS: dict[tuple[str, str | int], str] = {
-    ("Callout", "address"): "--address",
-    ("Callout", "workers"): "--workers",
-    ("Callout", "max_memory"): "--max-memory",
-    ("Callout", "drain_timeout"): "--drain-timeout",
-    ("Callout", "hang_timeout"): "--hang-timeout",
-    ("MetricsEndpoint", "address"): "--metrics",
-    ("MetricsEndpoint", "allowed_hosts"): "--metrics-allowed-host",
+_CALLOUT_OPTIONS = {
+    "address": "--address",
+    "workers": "--workers",
+    "max_memory": "--max-memory",
+    "drain_timeout": "--drain-timeout",
+    "hang_timeout": "--hang-timeout",
 }
-"""Options of `sluice callout`, by section and key of the config."""
+_METRICS_OPTIONS = {"address": "--metrics", "allowed_hosts": "--metrics-allowed-host"}
+"""Options of `sluice callout`, by key of `callout` and of `telemetry.metrics` in the config."""
 
 
 def register(commands: Subcommands) -> None:
@@ -96,16 +93,16 @@ def _control_plane_arguments(parser: argparse.ArgumentParser) -> None:
         "the watched file, else the working directory",
     )  # fmt: skip
     parser.add_argument(
-        "--xds", metavar="ADDRESS", type=_address,
+        "--xds", metavar="ADDRESS", type=address,
         help="address of the xDS server, for several control planes on one machine; default: "
         "control_plane.xds",
     )  # fmt: skip
     parser.add_argument(
-        "--http", metavar="ADDRESS", type=_address,
+        "--http", metavar="ADDRESS", type=address,
         help="address of the admin HTTP server; default: control_plane.http",
     )  # fmt: skip
     parser.add_argument(
-        "--mcp", metavar="ADDRESS", type=_address,
+        "--mcp", metavar="ADDRESS", type=address,
         help="address of the config source of istiod; default: istio.mcp.address",
     )  # fmt: skip
     parser.add_argument(
@@ -113,12 +110,6 @@ def _control_plane_arguments(parser: argparse.ArgumentParser) -> None:
         help="file with the token of one more reader, beside control_plane.access; sluice up makes "
         "one to read the status of its gateway",
     )  # fmt: skip
-
-
-def _address(text: str) -> str:
-    if not is_host_port(text):
-        raise argparse.ArgumentTypeError(f"write an address as host:port, not {text[:100]!r}")
-    return text
 
 
 def _store(parser: argparse.ArgumentParser) -> None:
@@ -320,24 +311,10 @@ def _with_options(
     config: GatewayConfig, options: argparse.Namespace
 ) -> tuple[Callout, MetricsEndpoint]:
     """The sections with the options that are given. Raises UsageError for an invalid option."""
-    try:
-        callout = Callout.model_validate(
-            config.callout.model_dump()
-            | _given(
-                address=options.address,
-                workers=options.workers,
-                max_memory=options.max_memory,
-                drain_timeout=options.drain_timeout,
-                hang_timeout=options.hang_timeout,
-            )
-        )
-        metrics = MetricsEndpoint.model_validate(
-            config.telemetry.metrics.model_dump()
-            | _given(address=options.metrics, allowed_hosts=options.metrics_allowed_host)
-        )
-    except ValidationError as error:
-        raise UsageError("; ".join(_problems(error))) from error
-    return callout, metrics
+    given = {key: getattr(options, key) for key in _CALLOUT_OPTIONS}
+    callout = with_options(config.callout, given, _CALLOUT_OPTIONS)
+    given = {"address": options.metrics, "allowed_hosts": options.metrics_allowed_host}
+    return callout, with_options(config.telemetry.metrics, given, _METRICS_OPTIONS)
 
 
 def _callout_sections(file: Path | None) -> GatewayConfig:
@@ -369,19 +346,4 @@ def _callout_sections(file: Path | None) -> GatewayConfig:
 def _check_callout_files(identity: Identity | None, access: Access, file: Path) -> None:
     """Raises ConfigError for files of the callout that it cannot use. Prints the warnings."""
     found = callout_findings(identity, access, file.parent, datetime.now(UTC))
-    for warning in judge(found, RUNS_HERE, ConfigText(read_text(file), str(file)).problem):
-        print(f"warning: {warning}", file=sys.stderr)
-
-
-def _given(**values: object) -> dict[str, object]:
-    """The values of the options that are given."""
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _problems(error: ValidationError) -> Iterator[str]:
-    section = Callout if error.title == "Callout" else MetricsEndpoint
-    for detail in error.errors():
-        message = error_message(detail, section)
-        if detail["loc"]:
-            message = f"{_OPTIONS[error.title, detail['loc'][0]]} {detail['input']}: {message}"
-        yield message
+    print_warnings(found, RUNS_HERE, file)

@@ -2,23 +2,19 @@
 
 import argparse
 import re
-import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from sluice.cli.commands import CommandError, Subcommands, UsageError, command
+from sluice.cli.file_warnings import print_warnings
 from sluice.cli.gateway import config_argument, find_config, read_identity, read_section
 from sluice.cli.numbers import seconds, whole_number
+from sluice.cli.section_options import with_options
 from sluice.config import GatewayConfig
 from sluice.config.gateway import ControlPlane, exposed_addresses
 from sluice.config.identity_files import video_findings
-from sluice.config.load import ConfigText, read_text
-from sluice.config.named_files import RUNS_HERE, judge
-from sluice.config.telemetry import MetricsEndpoint, Telemetry
-from sluice.config.validation import error_message
+from sluice.config.named_files import RUNS_HERE
+from sluice.config.telemetry import Telemetry
 from sluice.config.video import MAX_VIDEO_WORKERS, VideoService
 from sluice.extras import VIDEO_HINT, missing_for_video
 from sluice.followed_access import FollowedAccess
@@ -32,7 +28,8 @@ _OPTIONS = {
     "drain_timeout": "--drain-timeout",
     "hang_timeout": "--hang-timeout",
 }
-"""Options by key of `video` in the config."""
+_METRICS_OPTIONS = {"allowed_hosts": "--metrics-allowed-host"}
+"""Options by key of `video` and of `telemetry.metrics` in the config."""
 
 _SHARD = re.compile(r"(?:[A-Za-z0-9.-]*-)?([0-9]{1,4})/([0-9]{1,4})")
 
@@ -110,8 +107,10 @@ def _video_service(options: argparse.Namespace) -> int:
     file = find_config(options)
     shard = Shard(*_shard(options.shard))
     config = _sections(file)
-    video = _with_options(config.video or VideoService(), options)
-    metrics = _metrics(config, options)
+    given = {key: getattr(options, key) for key in _OPTIONS}
+    video = with_options(config.video or VideoService(), given, _OPTIONS)
+    hosts = {"allowed_hosts": options.metrics_allowed_host}
+    metrics = with_options(config.telemetry.metrics, hosts, _METRICS_OPTIONS)
     _check_exposure(config, video)
     identity = config.identity
     files = video_files(identity, Path())
@@ -155,8 +154,7 @@ def _sections(file: Path | None) -> GatewayConfig:
     control_plane = read_section(file, "control_plane", ControlPlane)
     identity = read_identity(file)
     found = video_findings(identity, file.parent, datetime.now(UTC))
-    for warning in judge(found, RUNS_HERE, ConfigText(read_text(file), str(file)).problem):
-        print(f"warning: {warning}", file=sys.stderr)
+    print_warnings(found, RUNS_HERE, file)
     access = absolute_access(control_plane.access, file.parent)
     return GatewayConfig().model_copy(
         update={
@@ -166,37 +164,6 @@ def _sections(file: Path | None) -> GatewayConfig:
             "telemetry": read_section(file, "telemetry", Telemetry),
         }
     )
-
-
-def _with_options(video: VideoService, options: argparse.Namespace) -> VideoService:
-    """The section with the options that are given. Raises UsageError for an invalid option."""
-    given = {key: getattr(options, key) for key in _OPTIONS}
-    values = {key: value for key, value in given.items() if value is not None}
-    try:
-        return VideoService.model_validate(video.model_dump() | values)
-    except ValidationError as error:
-        raise UsageError("; ".join(_problems(error))) from error
-
-
-def _metrics(config: GatewayConfig, options: argparse.Namespace) -> MetricsEndpoint:
-    """The names of the endpoint. Raises UsageError."""
-    names = options.metrics_allowed_host
-    if names is None:
-        return config.telemetry.metrics
-    try:
-        return MetricsEndpoint(allowed_hosts=names)
-    except ValidationError as error:
-        message = error_message(error.errors()[0], MetricsEndpoint)
-        raise UsageError(f"--metrics-allowed-host: {message}") from error
-
-
-def _problems(error: ValidationError) -> Iterator[str]:
-    for detail in error.errors():
-        message = error_message(detail, VideoService)
-        if detail["loc"]:
-            option = _OPTIONS.get(str(detail["loc"][0]), str(detail["loc"][0]))
-            message = f"{option} {detail['input']}: {message}"
-        yield message
 
 
 def _check_exposure(config: GatewayConfig, video: VideoService) -> None:

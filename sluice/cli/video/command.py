@@ -7,11 +7,11 @@ file, and sends sampled frames to the gateway.
 import argparse
 from pathlib import Path
 
+from sluice.cli.addresses import address
 from sluice.cli.commands import CommandError, Subcommands, UsageError, command
 from sluice.cli.gateway import gateway_options
 from sluice.cli.numbers import seconds
 from sluice.cli.video import arguments
-from sluice.config.addresses import is_host_port
 from sluice.data import data_path
 from sluice.extras import VIDEO_HINT, missing_for_video
 
@@ -96,7 +96,7 @@ def _camera_options(parser: argparse.ArgumentParser) -> None:
 
 def _listener_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--gateway", metavar="ADDRESS", type=_address,
+        "--gateway", metavar="ADDRESS", type=address,
         help="address of the listener as host:port; default: that of the config in force",
     )  # fmt: skip
     parser.add_argument(
@@ -113,12 +113,6 @@ def _listener_options(parser: argparse.ArgumentParser) -> None:
         help="file with the API key for the model; default: the environment variable "
         "SLUICE_API_KEY",
     )  # fmt: skip
-
-
-def _address(text: str) -> str:
-    if not is_host_port(text):
-        raise argparse.ArgumentTypeError(f"write an address as host:port, not {text[:100]!r}")
-    return text
 
 
 def _video(options: argparse.Namespace) -> int:
