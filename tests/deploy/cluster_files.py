@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +14,8 @@ import pytest
 from sluice.certificates import make_certificates
 from sluice.cli import main
 from sluice.cli.certs import PARTS
+from sluice.config.checked import LoadedConfig, load_checked
+from sluice.config.named_files import RUNS_HERE
 from tests.authority import Authority
 from tests.deploy.manifests import KUBERNETES, Manifests
 from tests.deploy.mounts import Contents, mounted_files
@@ -119,3 +121,17 @@ def files_of(manifests: Manifests, workload: str, name: str, cluster: Contents) 
     """The files that a container of an overlay sees in a cluster, by their paths."""
     contents = {**cluster, **config_maps(manifests)}
     return mounted_files(manifests.pod(workload), manifests.container(workload, name), contents)
+
+
+def checked_config(
+    manifests: Manifests, containers: Iterable[tuple[str, str]], cluster: Contents, folder: Path
+) -> LoadedConfig:
+    """The config of the containers, by workload and name, with their files in a folder."""
+    for workload, name in containers:
+        for path, data in files_of(manifests, workload, name, cluster).items():
+            file = folder / path.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+    config = folder / "etc/sluice/config/gateway.yaml"
+    config.write_text(config.read_text().replace("/etc/sluice/", f"{folder}/etc/sluice/"))
+    return load_checked(config, RUNS_HERE)

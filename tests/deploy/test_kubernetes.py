@@ -11,8 +11,6 @@ import yaml
 from sluice import bootstrap
 from sluice.cli import parser
 from sluice.config.addresses import split_host_port
-from sluice.config.checked import load_checked
-from sluice.config.named_files import RUNS_HERE
 from tests.deploy import cluster_files
 from tests.deploy.manifests import (
     COMPONENTS,
@@ -55,14 +53,7 @@ def test_the_config_is_valid_with_the_files_that_the_containers_have(
 ) -> None:
     """No file is missing, and there is no unexpected warning."""
     manifests = overlay(name)
-    for workload, container in PARTS:
-        for path, data in cluster_files.files_of(manifests, workload, container, cluster).items():
-            file = tmp_path / path.lstrip("/")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
-    config = tmp_path / "etc/sluice/config/gateway.yaml"
-    config.write_text(config.read_text().replace("/etc/sluice/", f"{tmp_path}/etc/sluice/"))
-    loaded = load_checked(config, RUNS_HERE)
+    loaded = cluster_files.checked_config(manifests, PARTS, cluster, tmp_path)
     # Clients of the laptop come through `kubectl port-forward`.
     expected = {"plain_text_credentials"} if name == "laptop" else set[str]()
     assert {each.code for each in loaded.warnings} == expected

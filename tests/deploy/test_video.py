@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from sluice.cli import parser
-from sluice.config.checked import load_checked
-from sluice.config.named_files import RUNS_HERE
 from tests.deploy import cluster_files
 from tests.deploy.manifests import (
     CONTROL_PLANE,
@@ -47,14 +45,8 @@ def test_the_documented_config_is_valid_with_the_files_of_the_containers(
     cluster: Contents, tmp_path: Path
 ) -> None:
     manifests = with_video(tmp_path)
-    for workload, container in (*PARTS, (VIDEO, "video")):
-        for path, data in cluster_files.files_of(manifests, workload, container, cluster).items():
-            file = tmp_path / path.lstrip("/")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
-    config = tmp_path / "etc/sluice/config/gateway.yaml"
-    config.write_text(config.read_text().replace("/etc/sluice/", f"{tmp_path}/etc/sluice/"))
-    loaded = load_checked(config, RUNS_HERE)
+    seen = (*PARTS, (VIDEO, "video"))
+    loaded = cluster_files.checked_config(manifests, seen, cluster, tmp_path)
     assert {each.code for each in loaded.warnings} == {"plain_text_credentials"}
 
 

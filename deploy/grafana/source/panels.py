@@ -63,6 +63,9 @@ INSTANCE = f'{ALL}, instance=~"$instance"'
 MODEL = f'{ALL}, model=~"$model"'
 """Selects the models that the variables choose."""
 
+WORKER = "{{instance}} {{worker}}"
+"""The legend of a series of each worker."""
+
 GREEN, YELLOW, RED = "green", "yellow", "red"
 
 Query = tuple[str, str]
@@ -139,6 +142,18 @@ def graph(
     for number, (expression, legend) in enumerate(queries):
         panel.with_target(_query(expression, legend, number))
     return panel
+
+
+def cpu_of_workers(description: str, counter: str, labels: str) -> TimeseriesPanel:
+    """The cores that each worker uses. `counter`: its CPU time in seconds."""
+    query = rate(counter, "instance, worker", labels), WORKER
+    return graph("CPU time of workers", description, "short", query)
+
+
+def memory_of_workers(gauge: str, labels: str) -> TimeseriesPanel:
+    """The resident memory of each worker."""
+    query = f"{gauge}{{{labels}}}", WORKER
+    return graph("Memory of workers", "Resident memory of each process.", "bytes", query)
 
 
 def stat(

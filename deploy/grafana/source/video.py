@@ -8,8 +8,10 @@ from deploy.grafana.source.panels import (
     RED,
     YELLOW,
     choice,
+    cpu_of_workers,
     dashboard,
     graph,
+    memory_of_workers,
     quantile,
     quantiles,
     rate,
@@ -274,22 +276,11 @@ def board() -> Dashboard:
             )
         )
         .with_panel(
-            graph(
-                "CPU time of workers",
+            cpu_of_workers(
                 "Cores that each worker uses, for decoders too.",
-                "short",
-                (
-                    rate("sluice_video_worker_cpu_seconds_total", "instance, worker", ALL),
-                    "{{instance}} {{worker}}",
-                ),
+                "sluice_video_worker_cpu_seconds_total",
+                ALL,
             )
         )
-        .with_panel(
-            graph(
-                "Memory of workers",
-                "Resident memory of each process.",
-                "bytes",
-                (f"sluice_video_worker_resident_bytes{{{ALL}}}", "{{instance}} {{worker}}"),
-            )
-        )
+        .with_panel(memory_of_workers("sluice_video_worker_resident_bytes", ALL))
     )

@@ -8,9 +8,11 @@ from deploy.grafana.source.panels import (
     INSTANCE,
     RED,
     YELLOW,
+    cpu_of_workers,
     dashboard,
     graph,
     instances,
+    memory_of_workers,
     quantile,
     quantiles,
     rate,
@@ -75,25 +77,14 @@ def board() -> Dashboard:
             )
         )
         .with_panel(
-            graph(
-                "CPU time of workers",
+            cpu_of_workers(
                 "Cores that each worker uses. Its event loop uses one at most, conversion threads "
                 "others. Near one without conversions, more workers are needed.",
-                "short",
-                (
-                    rate("sluice_worker_cpu_seconds_total", "instance, worker", INSTANCE),
-                    "{{instance}} {{worker}}",
-                ),
+                "sluice_worker_cpu_seconds_total",
+                INSTANCE,
             )
         )
-        .with_panel(
-            graph(
-                "Memory of workers",
-                "Resident memory of each process.",
-                "bytes",
-                (f"sluice_worker_resident_bytes{{{INSTANCE}}}", "{{instance}} {{worker}}"),
-            )
-        )
+        .with_panel(memory_of_workers("sluice_worker_resident_bytes", INSTANCE))
         .with_row(Row("Decisions"))
         .with_panel(
             graph(
