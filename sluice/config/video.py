@@ -28,6 +28,9 @@ MAX_VIDEO_WORKERS = 32
 MAX_STREAMS = 1000
 """Streams of a config."""
 
+MAX_RATE = 1000.0
+"""Frames per second to analyse."""
+
 
 class GatewayTls(Strict):
     """TLS to the listener of the gateway, which has `listener.tls`."""
@@ -197,7 +200,7 @@ class VideoStream(Confidential):
         "model needs none.",
     )
     rate: Annotated[float | None, Shown()] = Field(
-        None, gt=0, le=1000, description="Frames per second to analyse. Default: all frames."
+        None, gt=0, le=MAX_RATE, description="Frames per second to analyse. Default: all frames."
     )
     region: Annotated[Region, Shown()] = Region()
     size: Annotated[FrameSize | None, Shown()] = Field(

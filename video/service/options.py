@@ -8,12 +8,9 @@ from typing import Final, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from sluice.config.video import FrameSize, Region
+from sluice.config.video import MAX_RATE, FrameSize, Region
 from sluice.near_names import did_you_mean
 from sluice.printable import printable
-
-MAX_RATE: Final = 1000.0
-"""Frames per second."""
 
 MAX_VALUE: Final = 200
 """Characters of a value."""

@@ -1,7 +1,6 @@
 """Decodes pictures of one stream, and finds those that cannot be decoded."""
 
 from collections.abc import Callable, Iterator
-from typing import Final
 
 import av
 from av.video.codeccontext import VideoCodecContext
@@ -9,9 +8,6 @@ from av.video.codeccontext import VideoCodecContext
 from sluice.contract.video import VideoReason
 from video.source import SourceError
 from video.sources.presentation import Picture
-
-CODECS: Final = ("h264", "hevc")
-"""Codecs of FFmpeg that are decoded here. JPEG images are not decoded."""
 
 MAX_BROKEN_RUN = 300
 """Pictures in a row without a decoded frame after which a source gives up."""

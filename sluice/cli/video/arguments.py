@@ -10,12 +10,11 @@ from pydantic import ValidationError
 from sluice.cli.commands import shown
 from sluice.config.validation import error_message, location
 from sluice.config.values import Confidential, Strict
-from sluice.config.video import CameraUrl, FrameSize, Region
+from sluice.config.video import MAX_RATE, CameraUrl, FrameSize, Region
 
 _NUMBERS = re.compile(r"[0-9]{0,6}(?:\.[0-9]{1,9})?")
 _SIZE = re.compile(r"([0-9]{1,6})x([0-9]{1,6})")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-MAX_RATE = 1000.0
 
 Section = TypeVar("Section", bound=Strict)
 
