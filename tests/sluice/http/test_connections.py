@@ -39,10 +39,10 @@ async def answer_much(_: Request) -> Response:
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server with short times and few connections."""
-    monkeypatch.setattr(connections, "HEAD_TIMEOUT", 0.3)
+    monkeypatch.setattr(Connection, "head_timeout", 0.3)
     monkeypatch.setattr(connections, "STALL_TIMEOUT", 0.3)
     monkeypatch.setattr(connections, "CHECK_INTERVAL", 0.05)
-    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 10)
+    monkeypatch.setattr(Connection, "max_connections", 10)
     routes = [Route("/", answer, methods=["GET", "POST"]), Route("/large", answer_much)]
     with serve_in_thread(Starlette(routes=routes), "127.0.0.1:0", max_requests=5) as bound:
         yield bound
