@@ -104,6 +104,7 @@ def test_many_failures_fail_at_once(tmp_path: Path) -> None:
         ("def test_interrupted(): raise KeyboardInterrupt\n", 2),
         ("def test_crash():\n    import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n", -9),
         ("# No tests.\n", 5),
+        ("from _pytest import _io\ndef test_pytest(): _io.TerminalWriter.write_raw = None\n", 3),
     ],
 )
 def test_a_run_that_does_not_end_fails(tmp_path: Path, text: str, status: int) -> None:

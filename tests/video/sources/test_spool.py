@@ -4,7 +4,7 @@ import io
 import resource
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -55,19 +55,20 @@ def _stored(size: int) -> AbstractContextManager[IO[bytes]]:
     return spooled(io.BytesIO(bytes(size)), 1 << 20)
 
 
-@pytest.fixture
+@contextmanager
 def small_disk() -> Iterator[None]:
-    """Files of this process can have 10,000 bytes."""
+    """Files of this process can have 10,000 bytes. pytest's own output may have more already."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("small_disk")
 @pytest.mark.parametrize("size", [10_001, 100_000])
 def test_a_full_disk_is_a_clear_error(size: int) -> None:
-    with pytest.raises(SourceError, match="cannot be stored") as error, _stored(size):
+    with small_disk(), pytest.raises(SourceError, match="cannot be stored") as error, _stored(size):
         pass
     assert error.value.reason is VideoReason.TOO_MANY_BYTES
 
