@@ -21,6 +21,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 IMAGE = (EXAMPLES / "digit-7.png").read_bytes()
 FILM = (EXAMPLES / "digits.mp4").read_bytes()
 DOMAIN = "mesh"
+ROUNDS = 10
+"""Rounds of requests of one user: the limit refuses the last ones, and the next user's pass."""
 
 
 def config(directory: Path, key_set: str, redis: str) -> Config:
@@ -89,15 +91,17 @@ def traffic(gateway: Gateway) -> Iterator[None]:
 
     def send_films(stop: threading.Event) -> None:
         with gateway.client() as client:
-            while not stop.wait(2):
-                _films(client)
+            for number in count():
+                if stop.wait(2):
+                    return
+                _films(client, number)
 
     with meanwhile(send), meanwhile(send_films):
         yield
 
 
 def _requests(client: httpx.Client, number: int) -> None:
-    caller: dict[str, Any] = bearer(str(number % 20))
+    caller: dict[str, Any] = bearer(f"user-{number // ROUNDS}")
     for model in ("echo", "failing", "limited"):
         client.post(f"/v2/models/{model}/infer", json={}, headers=caller)
     png = {"content-type": "image/png", **caller}
@@ -107,10 +111,10 @@ def _requests(client: httpx.Client, number: int) -> None:
     client.post("/v2/models/absent/infer", json={})
 
 
-def _films(client: httpx.Client) -> None:
-    """A film, of which the limit refuses most frames, and one that the video service refuses."""
-    mp4 = {"content-type": "video/mp4", **bearer("film")}
-    for options in ("rate=3&overload=drop", "rate=none"):
+def _films(client: httpx.Client, number: int) -> None:
+    """A film whose last frames the limit refuses, and one that the video service refuses."""
+    mp4 = {"content-type": "video/mp4", **bearer(f"film-{number}")}
+    for options in ("rate=none", "rate=5&overload=drop"):
         client.post(f"/v2/models/digits/video?{options}", content=FILM, headers=mp4, timeout=60)
 
 
