@@ -72,7 +72,7 @@ protos-check: install
 # their own, because their dependencies conflict with those of Sluice.
 peers: $(PEERS)/.installed
 
-$(PEERS)/.installed: tests/integration/peers/requirements.txt | $(STAMP)
+$(PEERS)/.installed: tests/integration/peers/requirements.txt
 	@$(PYTHON) -m venv --clear $(PEERS)
 	@$(PYTHON) .ci/install $(PEERS)/bin/python tests/integration/peers/requirements.txt
 	@touch $@
