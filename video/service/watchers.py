@@ -180,8 +180,16 @@ class Watchers:
     def _frames(self, stream: WatchedStream) -> MjpegOutput:
         return MjpegOutput(Annotator(stream.model, stream.region, stream.size), self.drawing)
 
-    async def _follow(self, peer: str, stream: str, output: WatchOutput) -> NoReturn:
-        """Give the output what another worker has. If that worker ends, its successor is asked."""
+    async def _follow(self, peer: str, stream: str, output: WatchOutput) -> None:
+        """Give the output what another worker has. An error that is not expected ends the call."""
+        try:
+            await self._forward(peer, stream, output)
+        except Exception:
+            log.exception("stream %s: the events of another worker cannot be given on", stream)
+            output.close()
+
+    async def _forward(self, peer: str, stream: str, output: WatchOutput) -> NoReturn:
+        """As `_follow`. If the other worker ends, its successor is asked."""
         request = WorkerWatch(stream=stream, frames=output.wants_frames)
         async with grpc.aio.insecure_channel(peer, _OPTIONS) as channel:
             method = channel.unary_stream(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from protos.video_pb2 import Watched
 from sluice.config.video import Region
 from sluice.contract.video import VideoReason
 from tests.video.process.running_service import jpeg
@@ -128,6 +129,33 @@ async def test_a_stream_of_another_worker_is_forwarded_also_after_that_worker_ha
                 (event,) = await buffer.next_events()
                 assert event.frame == number
             await until(lambda: not watched)
+
+
+class FailingBuffer(WatchBuffer):
+    """Cannot take what another worker sends."""
+
+    def take(self, watched: Watched) -> None:
+        raise ValueError("nothing can be taken")
+
+
+async def test_the_call_of_a_watcher_ends_after_an_error_that_is_not_expected(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream, socket = "door", tmp_path / "peer"
+    owner = next(n for n in range(2) if Assignment(n, 2).has(stream))
+    front = Watchers(Assignment(1 - owner, 2), lambda _: f"unix:{socket}", DRAWING, maximum=1)
+    front.change({stream: WatchedStream("digits", jpeg_model())})
+    buffer = FailingBuffer()
+    async with (
+        service() as running,
+        camera(running, stream) as source,
+        serving_peers(running.watchers, socket),
+        front.watch("digits", stream, buffer),
+    ):
+        await until(lambda: len(running.registry._cameras[stream]._watchers) == 1)
+        source.deliver(1)
+        assert await buffer.next_events() == []
+    assert "stream door: the events of another worker cannot be given on" in caplog.text
 
 
 async def picture(sent: Exchange) -> tuple[int, int]:
