@@ -39,7 +39,8 @@ def stop():
 
 def ready():
     print("ready", flush=True)
-    time.sleep(3600)
+    while True:  # Python runs no handler in a sleep that begins just after the signal.
+        time.sleep(0.05)
 
 # `nohup` and background jobs of a shell ignore some, and a process inherits that.
 for number in signal.SIGHUP, signal.SIGINT:
