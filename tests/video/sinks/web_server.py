@@ -1,9 +1,10 @@
 """A web server that answers as a test says, and keeps the requests."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -49,9 +50,18 @@ class WebServer:
 def web_server(port: int = 0) -> Iterator[WebServer]:
     state = WebServer()
     stop = threading.Event()
+    connections: set[socket.socket] = set()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            super().setup()
+            connections.add(self.connection)
+
+        def finish(self) -> None:
+            connections.discard(self.connection)
+            super().finish()
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
@@ -84,3 +94,7 @@ def web_server(port: int = 0) -> Iterator[WebServer]:
             stop.set()
             server.shutdown()
             thread.join()
+            # Otherwise the requests of open connections would still be answered.
+            for each in list(connections):
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
