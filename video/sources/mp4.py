@@ -163,9 +163,12 @@ class BoxReader:
         return b"".join(parts)
 
     def _copied(self, size: int | None) -> Iterator[bytes]:
+        """The content of a box; without a size, all that follows. Raises SourceError."""
         while size is None or size > 0:
             part = self._reader.read(_CHUNK if size is None else min(size, _CHUNK))
             if not part:
+                if size is not None:
+                    raise _broken("it ends before all of its frames")
                 return
             if size is not None:
                 size -= len(part)
