@@ -27,7 +27,7 @@ run: install
 
 # Prints the total at the end, also if a test has failed.
 test: install peers protos-check
-	$(if $(ARGS),,@echo "Running all tests, which takes about 15 minutes on two cores.")
+	$(if $(ARGS),,@echo "Running all tests, which takes about 20 minutes on two cores.")
 	@$(if $(ARGS),$(BIN)/python -m pytest -m "not docker and not mesh" $(ARGS),$(PYTHON) .ci/tests $(BIN)/python); status=$$?; \
 		seconds=$$(( $$(date +%s) - $(STARTED) )); \
 		echo "make test took $$((seconds / 60)) min $$((seconds % 60)) s"; exit $$status
