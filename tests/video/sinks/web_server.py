@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 @dataclass
@@ -46,22 +47,38 @@ class WebServer:
         return list(dict.fromkeys(frame for each in self.requests for frame in each.frames))
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._open: set[Any] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def close_connections(self) -> None:
+        """Otherwise the requests of open connections would still be answered."""
+        for each in list(self._open):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, *_: object) -> None:
+        """A connection has ended, from one side or the other."""
+
+
 @contextmanager
 def web_server(port: int = 0) -> Iterator[WebServer]:
     state = WebServer()
     stop = threading.Event()
-    connections: set[socket.socket] = set()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-
-        def setup(self) -> None:
-            super().setup()
-            connections.add(self.connection)
-
-        def finish(self) -> None:
-            connections.discard(self.connection)
-            super().finish()
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
@@ -83,8 +100,7 @@ def web_server(port: int = 0) -> Iterator[WebServer]:
         def log_message(self, *_: object) -> None:
             """Requests are in `state`."""
 
-    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
-        server.daemon_threads = True
+    with _Server(("127.0.0.1", port), Handler) as server:
         state.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -94,7 +110,4 @@ def web_server(port: int = 0) -> Iterator[WebServer]:
             stop.set()
             server.shutdown()
             thread.join()
-            # Otherwise the requests of open connections would still be answered.
-            for each in list(connections):
-                with suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
+            server.close_connections()
