@@ -78,9 +78,10 @@ class Session:
             closed.cancel()
             self.close(VideoReason.STOPPED, "the stream was stopped", grace=0.0)
             await self.slots.cancel()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_SOURCE_TIMEOUT):
-                await self.source_ended.wait()
+            # The source thread may still have a frame to count.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SOURCE_TIMEOUT):
+                    await self.source_ended.wait()
         if not self.source_ended.is_set():
             log.warning("stream %s: the source does not end", self._name)
 
