@@ -108,13 +108,19 @@ async def test_the_call_ends_after_the_maximum_duration() -> None:
         assert await sent.line() == b""
 
 
+def watchers_of_another_worker(stream: str, socket: Path) -> Watchers:
+    """Those of a worker that does not run the stream. The one that does listens on the socket."""
+    owner = next(n for n in range(2) if Assignment(n, 2).has(stream))
+    front = Watchers(Assignment(1 - owner, 2), lambda _: f"unix:{socket}", DRAWING, maximum=1)
+    front.change({stream: WatchedStream("digits", jpeg_model())})
+    return front
+
+
 async def test_a_stream_of_another_worker_is_forwarded_also_after_that_worker_has_ended(
     tmp_path: Path,
 ) -> None:
     stream, socket = "door", tmp_path / "peer"
-    owner = next(n for n in range(2) if Assignment(n, 2).has(stream))
-    front = Watchers(Assignment(1 - owner, 2), lambda _: f"unix:{socket}", DRAWING, maximum=1)
-    front.change({stream: WatchedStream("digits", jpeg_model())})
+    front = watchers_of_another_worker(stream, socket)
     buffer = WatchBuffer()
     async with (
         service() as running,
@@ -142,9 +148,7 @@ async def test_the_call_of_a_watcher_ends_after_an_error_that_is_not_expected(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stream, socket = "door", tmp_path / "peer"
-    owner = next(n for n in range(2) if Assignment(n, 2).has(stream))
-    front = Watchers(Assignment(1 - owner, 2), lambda _: f"unix:{socket}", DRAWING, maximum=1)
-    front.change({stream: WatchedStream("digits", jpeg_model())})
+    front = watchers_of_another_worker(stream, socket)
     buffer = FailingBuffer()
     async with (
         service() as running,
@@ -181,9 +185,7 @@ async def test_a_client_watches_annotated_frames() -> None:
 
 async def test_annotated_frames_of_another_worker_are_forwarded(tmp_path: Path) -> None:
     stream, socket = "door", tmp_path / "peer"
-    owner = next(n for n in range(2) if Assignment(n, 2).has(stream))
-    front = Watchers(Assignment(1 - owner, 2), lambda _: f"unix:{socket}", DRAWING, maximum=1)
-    front.change({stream: WatchedStream("digits", jpeg_model())})
+    front = watchers_of_another_worker(stream, socket)
     async with (
         service() as running,
         camera(running, stream) as source,

@@ -1,16 +1,15 @@
 """Videos that are stored until their index has arrived."""
 
 import io
-import resource
 import tempfile
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
 import pytest
 
 from sluice.contract.video import VideoReason
+from tests.largest_file import largest_file
 from tests.video.sources.samples import encoded, failure, upload
 from video.source import SourceError
 from video.sources import spool
@@ -55,20 +54,13 @@ def _stored(size: int) -> AbstractContextManager[IO[bytes]]:
     return spooled(io.BytesIO(bytes(size)), 1 << 20)
 
 
-@contextmanager
-def small_disk() -> Iterator[None]:
-    """Files of this process can have 10,000 bytes. pytest's own output may have more already."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize("size", [10_001, 100_000])
 def test_a_full_disk_is_a_clear_error(size: int) -> None:
-    with small_disk(), pytest.raises(SourceError, match="cannot be stored") as error, _stored(size):
+    with (
+        largest_file(10_000),
+        pytest.raises(SourceError, match="cannot be stored") as error,
+        _stored(size),
+    ):
         pass
     assert error.value.reason is VideoReason.TOO_MANY_BYTES
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 import secrets
 import sqlite3
 import zlib
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.store_kill import History, kill_one
+from tests.largest_file import largest_file
 from xds.sources.store import sqlite
 from xds.sources.store.availability import LOG_INTERVAL, Availability
 from xds.sources.store.sqlite import APPLICATION_ID, MAX_IN_MEMORY, SqliteStore
@@ -152,13 +152,8 @@ async def test_a_text_in_the_store_is_read_only_up_to_the_size_of_a_config(path:
 async def test_a_full_disk_refuses_an_append_and_loses_nothing(path: Path) -> None:
     store = SqliteStore(path)
     revision = await store.append(draft("a"), expected=0)
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limit[1]))
-        with pytest.raises(StoreUnavailableError, match="check the disk"):
-            await store.append(draft(secrets.token_hex(1 << 18)), expected=1)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    with largest_file(1 << 16), pytest.raises(StoreUnavailableError, match="check the disk"):
+        await store.append(draft(secrets.token_hex(1 << 18)), expected=1)
     assert await store.head() == revision
     assert (await store.append(draft("b"), expected=1)).number == 2
     await store.close()
