@@ -24,6 +24,7 @@ from bench.video_cameras import measure_cameras
 from bench.video_films import Film, bare_decoder, multipart, repeated, short_film
 from bench.video_gateway import VideoGateway, VideoModel, video_gateway
 from bench.video_upload import Upload, upload
+from extproc.telemetry.profile import find_py_spy
 from protos.inference_pb2 import ModelInferResponse
 
 SIDE = 224
@@ -109,8 +110,7 @@ def model_server(directory: Path) -> Iterator[str]:
 def profiled(gateway: VideoGateway, file: Path) -> Iterator[None]:
     """Profile the worker of the video service, with native frames, while the block runs."""
     worker = max(gateway.processes["video"])  # it was forked last
-    py_spy = str(Path(sys.executable).with_name("py-spy"))
-    argv = [py_spy, "record", "--pid", str(worker), "--native", "--threads", "--rate", "200"]
+    argv = [find_py_spy(), "record", "--pid", str(worker), "--native", "--threads", "--rate", "200"]
     argv += ["--format", "speedscope", "--output", str(file)]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as process:
         try:

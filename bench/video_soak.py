@@ -253,8 +253,7 @@ def wait_until_delivered(soak: Soak) -> None:
 
 def results_so_far(soak: Soak) -> int:
     """Results of both streams since their start."""
-    found: int = sum(each["counts"]["results"] for each in soak.gateway.streams().values())
-    return found
+    return sum(total(each["counts"], "results") for each in soak.gateway.streams().values())
 
 
 def counts_add_up(soak: Soak) -> bool:

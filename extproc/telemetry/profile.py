@@ -73,7 +73,7 @@ async def _record(pid: int, seconds: int, output_format: str) -> RecordedProfile
     with tempfile.TemporaryDirectory(prefix="sluice-profile-") as directory:
         file = Path(directory) / "profile"
         process = await asyncio.create_subprocess_exec(
-            _find_py_spy(), "record", "--pid", str(pid), "--duration", str(seconds),
+            find_py_spy(), "record", "--pid", str(pid), "--duration", str(seconds),
             "--rate", str(SAMPLE_RATE), "--format", name, "--output", str(file), "--nonblocking",
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
@@ -102,7 +102,8 @@ def _error(stderr: str) -> ProfileError:
     return ProfileError(500, f"py-spy failed: {reasons[0] if reasons else 'no reason given'}")
 
 
-def _find_py_spy() -> str:
+def find_py_spy() -> str:
+    """The path of py-spy, of this environment if it has one. Raises ProfileError."""
     in_environment = Path(sys.executable).parent / "py-spy"
     found = str(in_environment) if in_environment.exists() else which("py-spy")
     if found is None:
