@@ -168,7 +168,7 @@ class BoxReader:
             part = self._reader.read(_CHUNK if size is None else min(size, _CHUNK))
             if not part:
                 if size is not None:
-                    raise _broken("it ends before all of its frames")
+                    raise _broken("it ends within a box")
                 return
             if size is not None:
                 size -= len(part)
